@@ -1,0 +1,1 @@
+"""What deep CNNs learn about facial emotion, and why they confuse one emotion with another."""

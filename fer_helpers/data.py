@@ -1,0 +1,192 @@
+"""`FaceSet`, the one in-memory form of a dataset, with its class views and splits. Reading is in `readers`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .duplicates import exact_groups, near_groups
+from .emotions import VOTE_COLUMNS, class_set
+from .files import FerError, digest
+
+IMAGE_SIZE = 48  # pixels, height and width
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSet:
+    """Labelled 48×48 grayscale faces. Immutable: every operation returns a new set sharing no indices with the old.
+
+    Attributes
+    ----------
+    images : uint8 tensor (N, 48, 48), 0 black to 255 white.
+    labels : int64 tensor (N,), index into ``classes``.
+    ids : str array (N,), unique name of each image.
+    split : str array (N,), each "train", "val" or "test".
+    classes : emotion names, in the order of the labels.
+    votes : float32 tensor (N, 10) of FER+ votes in the order of `emotions.VOTE_COLUMNS`, or None.
+        A row of NaN is an image that FER+ does not cover.
+    action_units : float32 tensor (N, 13), intensity 0..1 of each of `emotions.ACTION_UNITS`, or None.
+        Known only for synthetic faces.
+    source : where the data came from, for titles and reports.
+    notes : what reading had to change (conversions, skipped files), one sentence each.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    ids: np.ndarray
+    split: np.ndarray
+    classes: tuple[str, ...]
+    votes: torch.Tensor | None = None
+    action_units: torch.Tensor | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if self.images.dtype != torch.uint8 or self.images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise FerError(f"{self.source}: images must be uint8 (N, {IMAGE_SIZE}, {IMAGE_SIZE}), "
+                           f"got {self.images.dtype} {tuple(self.images.shape)}")
+        for name in ("labels", "ids", "split", "votes", "action_units"):
+            column = getattr(self, name)
+            if column is not None and len(column) != count:
+                raise FerError(f"{self.source}: {len(column)} {name} for {count} images")
+        if count and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise FerError(f"{self.source}: labels outside 0..{len(self.classes) - 1}")
+        if len(np.unique(self.ids)) != count:
+            raise FerError(f"{self.source}: image ids repeat; each image needs its own name")
+        if unknown := set(np.unique(self.split)) - set(SPLITS):
+            raise FerError(f"{self.source}: unknown split {sorted(unknown)}; use one of {SPLITS}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change whenever an image, label, id, split or class changes."""
+        return digest(self.images.numpy().tobytes(), self.labels.numpy().tobytes(), "\n".join(self.ids),
+                      "\n".join(self.split), "\n".join(self.classes))
+
+    @functools.cached_property
+    def groups(self) -> np.ndarray:
+        """int64 (N,): images with equal numbers are pixel-identical."""
+        return exact_groups(self.images)
+
+    def take(self, index: np.ndarray) -> FaceSet:
+        """The images at ``index`` (int or bool array), in that order."""
+        index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
+        rows = torch.from_numpy(index)
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index], split=self.split[index],
+            votes=None if self.votes is None else self.votes[rows],
+            action_units=None if self.action_units is None else self.action_units[rows])
+
+    def only(self, split: str) -> FaceSet:
+        """The images of one split."""
+        return self.take(self.split == split)
+
+    def with_classes(self, classes: int | str) -> FaceSet:
+        """The 3-, 6- or 7-class view: other images are dropped and labels renumbered.
+
+        Raises
+        ------
+        FerError
+            If a class of the setting has no image in train or in test.
+        """
+        names = class_set(classes)
+        number = {name: position for position, name in enumerate(names)}
+        renumber = np.array([number.get(name, -1) for name in self.classes])
+        labels = renumber[self.labels.numpy()]
+        view = dataclasses.replace(self.take(labels >= 0), classes=names,
+                                   labels=torch.from_numpy(labels[labels >= 0]))
+        for split in ("train", "test"):
+            counts = view.counts()[split]
+            if empty := [name for name in names if counts[name] == 0]:
+                raise FerError(f"{self.source}: no {split} image of class {', '.join(empty)}; add some or choose "
+                               f"another class setting than {len(names)}")
+        return view
+
+    def counts(self) -> pd.DataFrame:
+        """Images per class (rows) and split (columns train, val, test)."""
+        table = pd.crosstab(np.array(self.classes)[self.labels.numpy()], self.split)
+        return table.reindex(index=list(self.classes), columns=list(SPLITS), fill_value=0).rename_axis(
+            index="class", columns="split")
+
+    def in_train(self) -> np.ndarray:
+        """bool (N,): an image of train or val has exactly these pixels (True for those images themselves)."""
+        return np.isin(self.groups, self.groups[self.split != "test"])
+
+    def clean_test(self) -> FaceSet:
+        """Without the test images that also stand in train or val, pixel for pixel."""
+        return self.take((self.split != "test") | ~self.in_train())
+
+    def split_validation(self, fraction: float = 0.1, seed: int = 0) -> FaceSet:
+        """Move a stratified ``fraction`` of train to "val", near copies staying together.
+
+        Whole groups of near copies (`duplicates.near_groups`) are drawn class by class, so no picture stands on
+        both sides. Any earlier validation split is merged back first.
+
+        Raises
+        ------
+        FerError
+            If ``fraction`` is outside (0, 1) or a class has fewer than two groups to divide.
+        """
+        if not 0 < fraction < 1:
+            raise FerError(f"val_fraction={fraction} must lie between 0 and 1")
+        pool = np.flatnonzero(self.split != "test")
+        group, labels = self._near_groups[pool], self.labels.numpy()[pool]
+        # A group belongs to the class of its first member: conflicting labels must not split it.
+        first = np.unique(group, return_index=True)[1]
+        size = np.bincount(group)
+        random = np.random.default_rng(seed)
+        chosen: list[int] = []
+        for label, name in enumerate(self.classes):
+            own = group[first[labels[first] == label]]
+            if len(own) < 2:
+                raise FerError(f"{self.source}: class {name} has {len(own)} distinct train image(s), too few for a "
+                               "validation split; add images or choose another class setting")
+            own = random.permutation(own)
+            wanted = fraction * (labels == label).sum()
+            take = int(np.searchsorted(np.cumsum(size[own]), wanted)) + 1
+            chosen.extend(own[:min(take, len(own) - 1)])
+        split = self.split.copy()
+        split[pool] = np.where(np.isin(group, chosen), "val", "train")
+        return dataclasses.replace(self, split=split)
+
+    def limit_train(self, count: int, seed: int = 0) -> FaceSet:
+        """Keep ``count`` random train images with the class shares unchanged (at least one each)."""
+        train = np.flatnonzero(self.split == "train")
+        if count >= len(train):
+            return self
+        labels = self.labels.numpy()[train]
+        order = np.random.default_rng(seed).permutation(len(train))
+        # Rank of each image within its class, scaled to 0..1: the smallest ranks of all classes keep the shares.
+        rank = np.empty(len(train))
+        for label in np.unique(labels):
+            own = order[labels[order] == label]
+            rank[own] = np.arange(len(own)) / len(own)
+        keep = np.ones(len(self), dtype=bool)
+        keep[train[np.argsort(rank, kind="stable")[count:]]] = False
+        return self.take(keep)
+
+    def vote_shares(self) -> torch.Tensor:
+        """float32 (N, C): FER+ votes for each class of this view, normalised to 1; NaN where no vote is left.
+
+        Raises
+        ------
+        FerError
+            If the data has no votes.
+        """
+        if self.votes is None:
+            raise FerError(f"{self.source}: has no human votes; FER+ (fer2013new.csv) must lie beside the images")
+        votes = self.votes[:, [VOTE_COLUMNS.index(name) for name in self.classes]]
+        return votes / votes.sum(1, keepdim=True)
+
+    @functools.cached_property
+    def _near_groups(self) -> np.ndarray:
+        return near_groups(self.images)
