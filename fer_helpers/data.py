@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 
 from .duplicates import exact_groups, near_groups
-from .emotions import VOTE_COLUMNS, class_set
+from .emotions import REGIONS, VOTE_COLUMNS, class_set
 from .files import FerError, digest
 
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
+_OPTIONAL = ("votes", "action_units", "regions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class FaceSet:
         A row of NaN is an image that FER+ does not cover.
     action_units : float32 tensor (N, 13), intensity 0..1 of each of `emotions.ACTION_UNITS`, or None.
         Known only for synthetic faces.
+    regions : uint8 tensor (N, 48, 48); bit k is set where a pixel belongs to the k-th of `emotions.REGIONS`, or None.
+        Known only for synthetic faces.
     source : where the data came from, for titles and reports.
     notes : what reading had to change (conversions, skipped files), one sentence each.
     """
@@ -44,6 +47,7 @@ class FaceSet:
     classes: tuple[str, ...]
     votes: torch.Tensor | None = None
     action_units: torch.Tensor | None = None
+    regions: torch.Tensor | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
 
@@ -52,7 +56,7 @@ class FaceSet:
         if self.images.dtype != torch.uint8 or self.images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise FerError(f"{self.source}: images must be uint8 (N, {IMAGE_SIZE}, {IMAGE_SIZE}), "
                            f"got {self.images.dtype} {tuple(self.images.shape)}")
-        for name in ("labels", "ids", "split", "votes", "action_units"):
+        for name in ("labels", "ids", "split", *_OPTIONAL):
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise FerError(f"{self.source}: {len(column)} {name} for {count} images")
@@ -81,10 +85,9 @@ class FaceSet:
         """The images at ``index`` (int or bool array), in that order."""
         index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
-        return dataclasses.replace(
-            self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index], split=self.split[index],
-            votes=None if self.votes is None else self.votes[rows],
-            action_units=None if self.action_units is None else self.action_units[rows])
+        known = {name: getattr(self, name)[rows] for name in _OPTIONAL if getattr(self, name) is not None}
+        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index],
+                                   split=self.split[index], **known)
 
     def only(self, split: str) -> FaceSet:
         """The images of one split."""
@@ -173,6 +176,20 @@ class FaceSet:
         keep = np.ones(len(self), dtype=bool)
         keep[train[np.argsort(rank, kind="stable")[count:]]] = False
         return self.take(keep)
+
+    def region_mask(self, region: str) -> torch.Tensor:
+        """bool (N, 48, 48): where ``region``, one of `emotions.REGIONS`, lies in each image.
+
+        Raises
+        ------
+        FerError
+            If the data has no masks: only synthetic faces have them.
+        """
+        if self.regions is None:
+            raise FerError(f"{self.source}: has no region masks; use the synthetic faces")
+        if region not in REGIONS:
+            raise FerError(f"region={region!r} is unknown; choose one of {', '.join(REGIONS)}")
+        return (self.regions >> REGIONS.index(region)) % 2 == 1
 
     def vote_shares(self) -> torch.Tensor:
         """float32 (N, C): FER+ votes for each class of this view, normalised to 1; NaN where no vote is left.

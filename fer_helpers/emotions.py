@@ -21,6 +21,9 @@ VOTE_COLUMNS = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
 )
 
+#: Face regions with a ground-truth mask on synthetic faces, in the order of the bits of `data.FaceSet.regions`.
+REGIONS = ("brows", "eyes", "nose", "mouth")
+
 _SYNONYMS = {
     "anger": ("angry",),
     "disgust": ("disgusted",),

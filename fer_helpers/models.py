@@ -1,0 +1,238 @@
+"""The architectures: a small registry whose entries share one signature, and their size and cost.
+
+Every network maps float images (N, in_chans, 48, 48) to logits (N, num_classes), and offers ``features(images)``,
+the (N, D) vector before the classifier, for the study of embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from .data import IMAGE_SIZE
+from .files import FerError
+
+_REGISTRY: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register_model(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Class decorator: make the network available to `create_model` under its ``name`` attribute."""
+    _REGISTRY[build.name] = build
+    return build
+
+
+def list_models() -> list[str]:
+    """Names of all registered architectures, simplest first."""
+    return list(_REGISTRY)
+
+
+def check_arch(arch: str) -> None:
+    """Raise `FerError`, listing the choices, unless ``arch`` is registered."""
+    if arch not in _REGISTRY:
+        raise FerError(f"arch={arch!r} is unknown; choose one of {', '.join(_REGISTRY)}")
+
+
+def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm: bool = True,
+                 seed: int | None = None) -> nn.Module:
+    """A freshly initialised network.
+
+    Parameters
+    ----------
+    arch : one of `list_models`.
+    num_classes, in_chans : sizes of the output and of the channel axis of the input.
+    batch_norm : False leaves out batch normalisation, to study what it is worth; ``simple_cnn`` has none anyway.
+    seed : initialise from this seed without disturbing torch's global generator.
+
+    Raises
+    ------
+    FerError
+        If ``arch`` is unknown.
+    """
+    check_arch(arch)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return _REGISTRY[arch](num_classes, in_chans, batch_norm)
+
+
+def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.DataFrame:
+    """Parameters and multiply–add cost of each architecture.
+
+    Returns
+    -------
+    Data frame indexed by arch: ``parameters`` (count), ``mflops`` (10⁶ floating-point operations of one forward
+    pass of one image, a multiply–add counted as two), ``layers`` (convolutional and linear), ``features`` (width
+    of the vector before the classifier).
+    """
+    rows = {}
+    for arch in archs or list_models():
+        model = create_model(arch, num_classes, seed=0).eval()
+        image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            width = model.features(image).shape[1]
+        # Projections on the shortcuts run beside the main path, so they do not count as depth.
+        weighted = [name for name, layer in model.named_modules()
+                    if isinstance(layer, (nn.Conv2d, nn.Linear)) and "downsample" not in name]
+        rows[arch] = {"parameters": sum(p.numel() for p in model.parameters()),
+                      "mflops": counter.get_total_flops() / 1e6, "layers": len(weighted), "features": width}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arch")
+
+
+@register_model
+class SimpleCNN(nn.Module):
+    """The study's baseline: two 5×5 convolutions of 32 and 48 filters, one dense layer of 500 units."""
+
+    name = "simple_cnn"
+
+    def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
+        super().__init__()
+        del batch_norm  # the baseline has none, by definition
+        self.body = nn.Sequential(
+            nn.Conv2d(in_chans, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 48, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(48 * (IMAGE_SIZE // 4) ** 2, 500), nn.ReLU())
+        self.classifier = nn.Linear(500, num_classes)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(images))
+
+
+class VGG(nn.Module):
+    """3×3 stacks without shortcuts (Simonyan & Zisserman 2015, arXiv:1409.1556), with a head made for 48 px.
+
+    Five poolings leave one 512-vector of a 48×48 image. torchvision's head would repeat it 49 times and spend 100 M
+    weights on the copies; here two hidden dense layers of 1024 units follow it directly. Batch normalisation after
+    each convolution is torchvision's ``vgg*_bn``.
+    """
+
+    stages: tuple[tuple[int, int], ...]  # (convolutions, filters) of each stage; a pooling ends each
+    hidden = 1024
+
+    def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for depth, filters in self.stages:
+            for _ in range(depth):
+                layers.append(nn.Conv2d(in_chans, filters, 3, padding=1, bias=not batch_norm))
+                layers += [nn.BatchNorm2d(filters)] * batch_norm + [nn.ReLU(inplace=True)]
+                in_chans = filters
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.stack = nn.Sequential(*layers)
+        width = in_chans * (-(-IMAGE_SIZE // 2 ** len(self.stages))) ** 2
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(width, self.hidden), nn.ReLU(inplace=True), nn.Dropout(0.5),
+            nn.Linear(self.hidden, self.hidden), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(0.5)
+        self.classifier = nn.Linear(self.hidden, num_classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stack(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.dropout(self.features(images)))
+
+
+@register_model
+class VGG16(VGG):
+    name = "vgg16"
+    stages = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+
+
+@register_model
+class VGG19(VGG):
+    name = "vgg19"
+    stages = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
+
+
+@register_model
+class ResNet50(ResNet):
+    """torchvision's 50 layers with identity shortcuts (He et al. 2016, arXiv:1512.03385), stem made for 48 px.
+
+    A 3×3 convolution replaces the 7×7 one, which would see a sixth of so small a face at once.
+    """
+
+    name = "resnet50"
+
+    def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes, zero_init_residual=batch_norm,
+                         norm_layer=nn.BatchNorm2d if batch_norm else _no_norm)
+        self.conv1 = nn.Conv2d(in_chans, 64, 3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return self.avgpool(self.layer4(self.layer3(self.layer2(self.layer1(x))))).flatten(1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.features(images))
+
+
+@register_model
+class Compact(nn.Module):
+    """Our fast residual network: a patch stem and three stages of one residual block, 64 to 256 filters.
+
+    In the manner of the short ResNets of the CIFAR-10 speed records (Page 2018, DAWNBench): few wide layers, which
+    keep the arithmetic units busy, instead of many thin ones.
+    """
+
+    name = "compact"
+
+    def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(in_chans, 64, batch_norm, kernel=4, stride=2),
+            _Residual(64, batch_norm),
+            _conv(64, 128, batch_norm), nn.MaxPool2d(2),
+            _Residual(128, batch_norm),
+            _conv(128, 256, batch_norm), nn.MaxPool2d(2),
+            _Residual(256, batch_norm),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(256, num_classes)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(images))
+
+
+class _Residual(nn.Module):
+    """relu(x + conv(relu(conv(x)))), channels and size unchanged."""
+
+    def __init__(self, channels: int, batch_norm: bool) -> None:
+        super().__init__()
+        last = _conv(channels, channels, batch_norm)[:2]
+        if batch_norm:
+            # The block starts as the identity, which lets a high learning rate in from the first step.
+            nn.init.zeros_(last[1].weight)
+        self.branch = nn.Sequential(_conv(channels, channels, batch_norm), last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.branch(x))
+
+
+def _conv(in_chans: int, out_chans: int, batch_norm: bool, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_chans, out_chans, kernel, stride, padding=1, bias=not batch_norm)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(conv, nn.BatchNorm2d(out_chans) if batch_norm else nn.Identity(), nn.ReLU(inplace=True))
+
+
+def _no_norm(channels: int) -> nn.Module:
+    del channels
+    return nn.Identity()

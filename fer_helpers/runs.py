@@ -1,0 +1,226 @@
+"""A run is a folder: train once, keep everything, read it back as tidy tables. Notebooks read runs, never globals.
+
+Layout of ``<store>/<run id>/``: config.json, environment.json, history.csv, predictions.csv (validation and test,
+by image id), weights.safetensors and, written last, metrics.json; a run without it is not finished. While it
+trains there is also checkpoint.pt; a run that failed has failure.json.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from torch import nn
+
+from .data import FaceSet
+from .evaluation import Evaluation, evaluate
+from .files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
+from .models import create_model
+from .training import TrainConfig, fit, predict_logits, prepare_faces
+
+RETRAIN = "delete the run's folder and train it again"
+
+
+def default_store() -> Path:
+    """``FER_RUNS`` if set, else ``runs`` in the current folder."""
+    return Path(os.environ.get("FER_RUNS") or "runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run on disk. Every property reads its file when first asked and raises `FerError` if it is broken.
+
+    Attributes
+    ----------
+    folder : where it lies; its name is the run's id.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @functools.cached_property
+    def config(self) -> TrainConfig:
+        return TrainConfig.from_dict(read_json(self.folder / "config.json", RETRAIN))
+
+    @functools.cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine, data fingerprint, precision, seconds, best epoch: what the configuration leaves open."""
+        return read_json(self.folder / "environment.json", RETRAIN)
+
+    @functools.cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch, see `training.Fitted`."""
+        return _read_table(self.folder / "history.csv")
+
+    @functools.cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …"""
+        return _read_table(self.folder / "predictions.csv", dtype={"id": str})
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Evaluation]:
+        """Keys "val", "test" and "clean_test" (test images whose pixels do not also stand in train)."""
+        values = read_json(self.folder / "metrics.json", RETRAIN)
+        return {split: Evaluation.from_dict(value) for split, value in values.items()}
+
+    def probabilities(self, split: str = "test") -> np.ndarray:
+        """float64 (N, C): class probabilities of one split, in the order of `predictions`."""
+        rows = self.predictions[self.predictions["split"] == split]
+        return rows[[f"prob_{name}" for name in self.metrics[split].classes]].to_numpy()
+
+    def model(self) -> nn.Module:
+        """The trained network, on the CPU, in evaluation mode."""
+        return load_weights(self.folder / "weights.safetensors", self.config)
+
+
+def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = None, device: str = "auto",
+              progress: bool = True) -> Run:
+    """Train, evaluate and keep a run; one that is finished already is returned as it is, an interrupted one resumed.
+
+    Parameters
+    ----------
+    config : what to train.
+    faces : the whole data set, all classes, as `readers.load_faces` returns it.
+    store : folder of runs; None takes `default_store`.
+    device, progress : as for `training.fit`.
+
+    Raises
+    ------
+    FerError
+        As `training.fit`, or if the store cannot be written. The reason is also kept in the run's failure.json.
+    """
+    view = prepare_faces(config, faces)
+    folder = Path(store or default_store()) / run_id(config, faces)
+    if (folder / "metrics.json").exists():
+        return Run(folder)
+    start = time.perf_counter()
+    write_json(folder / "config.json", config.to_dict())
+    (folder / "failure.json").unlink(missing_ok=True)
+    try:
+        fitted = fit(config, view, folder / "checkpoint.pt", device, progress)
+    except FerError as error:
+        write_json(folder / "failure.json", {"error": str(error)})
+        raise
+    write_atomic(folder / "weights.safetensors", lambda path: safetensors.torch.save_file(
+        {name: value.contiguous() for name, value in fitted.model.state_dict().items()}, path))
+    write_atomic(folder / "history.csv", lambda path: fitted.history.to_csv(path, index=False))
+    predictions = predict_table(fitted.model, view, fitted.precision)
+    write_atomic(folder / "predictions.csv", lambda path: predictions.to_csv(path, index=False, float_format="%.6g"))
+    write_json(folder / "environment.json", {
+        **environment(), "data": faces.source, "data_fingerprint": faces.fingerprint,
+        "images": view.counts().sum().to_dict(), "device": fitted.device, "precision": fitted.precision,
+        "best_epoch": fitted.best_epoch, "train_seconds": float(fitted.history["seconds"].sum()),
+        "total_seconds": time.perf_counter() - start})
+    write_json(folder / "metrics.json", {name: value.to_dict() for name, value in score(predictions, view).items()})
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Run(folder)
+
+
+def run_id(config: TrainConfig, faces: FaceSet) -> str:
+    """Readable and unique: the same settings on the same data have the same id, any change gives another."""
+    settings = sorted(config.to_dict().items())
+    return (f"{config.arch}-{config.optimizer}-{config.schedule}-c{config.classes}-s{config.seed}-"
+            f"{digest(repr(settings), faces.fingerprint, length=8)}")
+
+
+def load_runs(store: Path | str | None = None) -> pd.DataFrame:
+    """All finished runs of a store, a row each, indexed by run id.
+
+    Columns: every setting of `TrainConfig`; ``data``, ``data_fingerprint``, ``best_epoch``, ``train_seconds``,
+    ``precision``; ``<split>_accuracy``, ``_low``, ``_high``, ``<split>_macro_f1`` and ``<split>_ece`` for val, test
+    and clean_test; ``majority``; and ``run``, the `Run` itself.
+    """
+    rows = {}
+    for path in sorted(Path(store or default_store()).glob("*/metrics.json")):
+        run = Run(path.parent)
+        row: dict[str, Any] = run.config.to_dict()
+        row |= {key: run.environment.get(key)
+                for key in ("data", "data_fingerprint", "best_epoch", "train_seconds", "precision")}
+        for split, scores in run.metrics.items():
+            row |= {f"{split}_accuracy": scores.accuracy.value, f"{split}_low": scores.accuracy.low,
+                    f"{split}_high": scores.accuracy.high, f"{split}_macro_f1": scores.macro_f1.value,
+                    f"{split}_ece": scores.ece.value}
+        rows[run.name] = row | {"majority": run.metrics["test"].majority.value, "run": run}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id")
+
+
+def load_weights(path: Path | str, config: TrainConfig) -> nn.Module:
+    """The network of ``config`` with weights from a safetensors file.
+
+    Raises
+    ------
+    FerError
+        If the file is missing or damaged, belongs to another architecture, or holds values that are not finite.
+    """
+    model = create_model(config.arch, config.classes, batch_norm=config.batch_norm, seed=0)
+    with explain_os_errors(path, "reading"):
+        try:
+            weights = safetensors.torch.load_file(path)
+            model.load_state_dict(weights)
+        except (safetensors.SafetensorError, RuntimeError) as error:
+            raise FerError(f"{path}: not the weights of a {config.classes}-class {config.arch}"
+                           f"{'' if config.batch_norm else ' without batch norm'}; choose the file of that "
+                           f"architecture or {RETRAIN}") from error
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise FerError(f"{path}: {broken[0]} holds NaN or infinite values; {RETRAIN}")
+    return model.eval()
+
+
+def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32") -> pd.DataFrame:
+    """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`."""
+    index = np.flatnonzero(faces.split != "train")
+    probs = predict_logits(model, faces.images[index], precision).softmax(1).numpy()
+    names = np.array(faces.classes)
+    table = {"id": faces.ids[index], "split": faces.split[index], "true": names[faces.labels[index].numpy()],
+             "predicted": names[probs.argmax(1)], "confidence": probs.max(1), "in_train": faces.in_train()[index]}
+    return pd.DataFrame(table | {f"prob_{name}": probs[:, number] for number, name in enumerate(faces.classes)})
+
+
+def score(predictions: pd.DataFrame, faces: FaceSet) -> dict[str, Evaluation]:
+    """`Run.metrics` from `Run.predictions`; ``faces`` gives the class order and the majority class of train."""
+    majority = int(np.bincount(faces.only("train").labels).argmax())
+    number = {name: position for position, name in enumerate(faces.classes)}
+    test = predictions["split"] == "test"
+    parts = {"val": predictions["split"] == "val", "test": test, "clean_test": test & ~predictions["in_train"]}
+    return {name: evaluate(predictions.loc[rows, "true"].map(number).to_numpy(),
+                           predictions.loc[rows, [f"prob_{c}" for c in faces.classes]].to_numpy(),
+                           faces.classes, majority)
+            for name, rows in parts.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without host or user names."""
+    from importlib.metadata import version
+    git = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
+                         text=True, check=False) if _has_git() else None
+    return {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+            "packages": {name: version(name) for name in ("fer_helpers", "torch", "torchvision", "numpy",
+                                                          "scikit-learn")},
+            "git_commit": git.stdout.strip() if git and git.returncode == 0 else None}
+
+
+def _has_git() -> bool:
+    import shutil
+    return shutil.which("git") is not None
+
+
+def _read_table(path: Path, **options: Any) -> pd.DataFrame:
+    try:
+        with explain_os_errors(path, "reading"):
+            return pd.read_csv(path, **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise FerError(f"{path}: not a readable table ({error}); {RETRAIN}") from error
