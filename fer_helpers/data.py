@@ -81,13 +81,23 @@ class FaceSet:
         """int64 (N,): images with equal numbers are pixel-identical."""
         return exact_groups(self.images)
 
+    @functools.cached_property
+    def near_groups(self) -> np.ndarray:
+        """int64 (N,): images with equal numbers are near copies, see `duplicates.near_groups`.
+
+        Once known they are handed on to every view of this set, where they may also join two images through a third
+        that the view has dropped.
+        """
+        return near_groups(self.images)
+
     def take(self, index: np.ndarray) -> FaceSet:
         """The images at ``index`` (int or bool array), in that order."""
         index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
         known = {name: getattr(self, name)[rows] for name in _OPTIONAL if getattr(self, name) is not None}
-        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index],
+        part = dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index],
                                    split=self.split[index], **known)
+        return part._inherit(self, index)
 
     def only(self, split: str) -> FaceSet:
         """The images of one split."""
@@ -105,8 +115,8 @@ class FaceSet:
         number = {name: position for position, name in enumerate(names)}
         renumber = np.array([number.get(name, -1) for name in self.classes])
         labels = renumber[self.labels.numpy()]
-        view = dataclasses.replace(self.take(labels >= 0), classes=names,
-                                   labels=torch.from_numpy(labels[labels >= 0]))
+        part = self.take(labels >= 0)
+        view = dataclasses.replace(part, classes=names, labels=torch.from_numpy(labels[labels >= 0]))._inherit(part)
         for split in ("train", "test"):
             counts = view.counts()[split]
             if empty := [name for name in names if counts[name] == 0]:
@@ -142,7 +152,7 @@ class FaceSet:
         if not 0 < fraction < 1:
             raise FerError(f"val_fraction={fraction} must lie between 0 and 1")
         pool = np.flatnonzero(self.split != "test")
-        group, labels = self._near_groups[pool], self.labels.numpy()[pool]
+        group, labels = self.near_groups[pool], self.labels.numpy()[pool]
         # A group belongs to the class of its first member: conflicting labels must not split it.
         first = np.unique(group, return_index=True)[1]
         size = np.bincount(group)
@@ -159,7 +169,7 @@ class FaceSet:
             chosen.extend(own[:min(take, len(own) - 1)])
         split = self.split.copy()
         split[pool] = np.where(np.isin(group, chosen), "val", "train")
-        return dataclasses.replace(self, split=split)
+        return dataclasses.replace(self, split=split)._inherit(self)
 
     def limit_train(self, count: int, seed: int = 0) -> FaceSet:
         """Keep ``count`` random train images with the class shares unchanged (at least one each)."""
@@ -175,6 +185,31 @@ class FaceSet:
             rank[own] = np.arange(len(own)) / len(own)
         keep = np.ones(len(self), dtype=bool)
         keep[train[np.argsort(rank, kind="stable")[count:]]] = False
+        return self.take(keep)
+
+    def skew_train(self, name: str, share: float, count: int, seed: int = 0) -> FaceSet:
+        """Keep ``count`` random train images of which ``share`` belong to class ``name``, the others in proportion.
+
+        The original study's train set is the case in point: 9,809 images, 41% of them happy. Where a class has too
+        few images, the whole set shrinks until the shares hold.
+
+        Raises
+        ------
+        FerError
+            If ``share`` is outside (0, 1) or the class is unknown.
+        """
+        if name not in self.classes or not 0 < share < 1:
+            raise FerError(f"cannot skew to {share} of {name!r}; choose a share between 0 and 1 and one of "
+                           f"{', '.join(self.classes)}")
+        have = self.counts()["train"].to_numpy()
+        shares = np.where(np.array(self.classes) == name, 0, have).astype(float)
+        shares = shares / shares.sum() * (1 - share)
+        shares[self.classes.index(name)] = share
+        wanted = (shares * min(count, (have / shares).min())).astype(int)
+        random, keep = np.random.default_rng(seed), self.split != "train"
+        for label, number in enumerate(wanted):
+            own = np.flatnonzero((self.split == "train") & (self.labels.numpy() == label))
+            keep[random.permutation(own)[:number]] = True
         return self.take(keep)
 
     def region_mask(self, region: str) -> torch.Tensor:
@@ -204,6 +239,8 @@ class FaceSet:
         votes = self.votes[:, [VOTE_COLUMNS.index(name) for name in self.classes]]
         return votes / votes.sum(1, keepdim=True)
 
-    @functools.cached_property
-    def _near_groups(self) -> np.ndarray:
-        return near_groups(self.images)
+    def _inherit(self, parent: FaceSet, index: np.ndarray | slice = slice(None)) -> FaceSet:
+        """Carry over the parent's near groups if it knows them: finding them costs seconds on a large set."""
+        if "near_groups" in vars(parent):
+            vars(self)["near_groups"] = parent.near_groups[index]
+        return self

@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 
 from .data import FaceSet
-from .evaluation import Evaluation, evaluate
+from .evaluation import Comparison, Evaluation, compare, evaluate
 from .files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
 from .models import create_model
 from .training import TrainConfig, fit, predict_logits, prepare_faces
@@ -32,8 +33,11 @@ RETRAIN = "delete the run's folder and train it again"
 
 
 def default_store() -> Path:
-    """``FER_RUNS`` if set, else ``runs`` in the current folder."""
-    return Path(os.environ.get("FER_RUNS") or "runs")
+    """``FER_RUNS`` if set, else ``runs`` beside the notebooks' folder (or here, outside the repository)."""
+    if store := os.environ.get("FER_RUNS"):
+        return Path(store)
+    here = Path.cwd()
+    return (here.parent if here.name == "notebooks" else here) / "runs"
 
 
 @dataclass(frozen=True)
@@ -137,15 +141,19 @@ def run_id(config: TrainConfig, faces: FaceSet) -> str:
 
 
 def load_runs(store: Path | str | None = None) -> pd.DataFrame:
-    """All finished runs of a store, a row each, indexed by run id.
+    """All finished runs of a store as a `run_table`."""
+    return run_table(Run(path.parent) for path in sorted(Path(store or default_store()).glob("*/metrics.json")))
+
+
+def run_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Runs as a tidy table, a row each, indexed by run id.
 
     Columns: every setting of `TrainConfig`; ``data``, ``data_fingerprint``, ``best_epoch``, ``train_seconds``,
     ``precision``; ``<split>_accuracy``, ``_low``, ``_high``, ``<split>_macro_f1`` and ``<split>_ece`` for val, test
     and clean_test; ``majority``; and ``run``, the `Run` itself.
     """
     rows = {}
-    for path in sorted(Path(store or default_store()).glob("*/metrics.json")):
-        run = Run(path.parent)
+    for run in runs:
         row: dict[str, Any] = run.config.to_dict()
         row |= {key: run.environment.get(key)
                 for key in ("data", "data_fingerprint", "best_epoch", "train_seconds", "precision")}
@@ -155,6 +163,14 @@ def load_runs(store: Path | str | None = None) -> pd.DataFrame:
                     f"{split}_ece": scores.ece.value}
         rows[run.name] = row | {"majority": run.metrics["test"].majority.value, "run": run}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id")
+
+
+def compare_runs(first: Run, second: Run, split: str = "test") -> Comparison:
+    """`evaluation.compare` of two runs, paired by image id; `FerError` if they did not see the same images."""
+    tables = [run.predictions[run.predictions["split"] == split].set_index("id") for run in (first, second)]
+    if set(tables[0].index) != set(tables[1].index):
+        raise FerError(f"{first.name} and {second.name} were tested on different images; train both on the same data")
+    return compare(*((table["true"] == table["predicted"]).loc[tables[0].index] for table in tables))
 
 
 def load_weights(path: Path | str, config: TrainConfig) -> nn.Module:

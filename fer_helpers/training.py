@@ -154,6 +154,7 @@ class Fitted:
 
 def prepare_faces(config: TrainConfig, faces: FaceSet) -> FaceSet:
     """The view that ``config`` trains on: its classes, its validation split, its limit of train images."""
+    _ = faces.near_groups  # found once on the whole set, then handed on to the view of every run
     view = faces.with_classes(config.classes).split_validation(config.val_fraction, config.seed)
     return view if config.train_limit is None else view.limit_train(config.train_limit, config.seed)
 

@@ -1,0 +1,49 @@
+# Needs only Python >= 3.11, make and the package registry; everything else goes into $(VENV).
+#   make report [FER_DATA=folder|csv|zip] [PROFILE=full]    execute all notebooks, write report/index.html
+#   make test   [FER_DATA=…]                                package tests, then every notebook
+#   make lab                                                open JupyterLab
+#   make notebooks                                          renew the outputs of the committed notebooks
+PYTHON  ?= python3
+VENV    ?= .venv
+PROFILE ?= quick
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.installed
+
+ifneq ($(strip $(FER_DATA)),)
+# Kernels start in other folders: a path must not depend on this one. Names such as "synthetic" stay as they are.
+export FER_DATA := $(or $(realpath $(FER_DATA)),$(FER_DATA))
+endif
+
+.PHONY: help report test lint lab notebooks clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@
+
+report: $(READY)
+	$(BIN)/fer report --profile $(PROFILE) --out report
+
+test: lint
+	$(BIN)/python -m pytest tests
+	# Committed outputs belong to the embedded faces; a store of its own, so that every run is trained here and now.
+	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
+	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval-lax notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)
+	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
+	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	  --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
+	  --ClearMetadataPreprocessor.clear_notebook_metadata=False notebooks/*.ipynb
+
+clean:
+	rm -rf report build *.egg-info

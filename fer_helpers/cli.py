@@ -1,0 +1,142 @@
+"""The ``fer`` command: a thin layer over the package. One clear line for a user's error, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+import yaml
+
+from . import batch, checks, readers
+from .files import FerError
+from .models import model_table
+from .runs import default_store, load_runs, train_run
+from .training import TrainConfig
+
+app = typer.Typer(help=__doc__.split(":")[0], no_args_is_help=True, pretty_exceptions_enable=False,
+                  add_completion=False)
+data_app = typer.Typer(help="Download and check data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Data = Annotated[str, typer.Option(help="Folder, CSV or zip of faces; empty takes FER_DATA or the synthetic faces.")]
+Store = Annotated[Path | None, typer.Option(help="Folder of runs [default: FER_RUNS or ./runs].")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings of TrainConfig.")]
+
+
+@data_app.command("download")
+def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.")] = Path("data/fer2013"),
+                  dataset: Annotated[str, typer.Option(help="Kaggle dataset.")] = "msambare/fer2013") -> None:
+    """Fetch FER2013 from Kaggle (needs the "download" extra and a network)."""
+    typer.echo(f"Faces are in {readers.download_faces(target, dataset)}; use them with FER_DATA={target}")
+
+
+@data_app.command("check")
+def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; empty as for --data.")] = "",
+               as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
+    found = checks.check_faces(readers.load_faces(source))
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.table())
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(classes: int = 6) -> None:
+    """List the architectures with their parameters and cost."""
+    typer.echo(model_table(num_classes=classes).to_string(float_format="{:,.0f}".format))
+
+
+@app.command()
+def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
+    """Train one run, e.g. ``fer train arch=resnet50 optimizer=adam epochs=10``."""
+    config = TrainConfig.from_dict({key: _one(key, values) for key, values in _settings(settings).items()})
+    run = train_run(config, readers.load_faces(data), store)
+    scores = pd.DataFrame({split: scores.summary() for split, scores in run.metrics.items()})
+    typer.echo(f"{run.folder}\n{scores.to_string()}")
+
+
+@app.command()
+def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help="Print every column.")] = False
+         ) -> None:
+    """List finished runs, best first."""
+    table = load_runs(store)
+    if table.empty:
+        raise FerError(f"{store or default_store()}: holds no finished run; train one with fer train")
+    table = table.sort_values("test_accuracy", ascending=False).drop(columns="run")
+    short = ["arch", "optimizer", "schedule", "classes", "epochs", "seed", "test_accuracy", "test_low", "test_high"]
+    typer.echo(table.to_csv() if as_csv else table[short].to_string(float_format="{:.3f}".format))
+
+
+@app.command()
+def sweep(settings: Settings = None, data: Data = "", store: Store = None,
+          jobs: Annotated[int, typer.Option(help="Processes at a time; 0: one per two processors.", min=0)] = 0
+          ) -> None:
+    """Run 02_training over a grid, e.g. ``fer sweep arch=vgg16,resnet50 optimizer=sgd,adam seed=0,1,2``."""
+    table = batch.sweep(_settings(settings), data, store, jobs)
+    typer.echo(table.drop(columns="error").to_string(float_format="{:.3f}".format))
+    failed = table[table["status"] == "failed"]
+    for name, error in failed["error"].items():
+        typer.echo(f"failed: {name}: {error}", err=True)
+    if len(failed):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(settings: Settings = None, data: Data = "",
+           profile: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+           out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("report"),
+           notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
+           store: Store = None) -> None:
+    """Execute all notebooks and write them as HTML; KEY=VALUE sets a notebook parameter."""
+    overrides = {key: _one(key, values) for key, values in _settings(settings).items()}
+    results = batch.report(out, data, profile, notebooks, store, overrides)
+    for result in results:
+        typer.echo(f"{result.seconds:6.0f} s  {result.path.stem}  {result.error or 'done'}")
+    typer.echo(f"Report: {(out / 'index.html').resolve()}")
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+def _settings(pairs: list[str] | None) -> dict[str, list[Any]]:
+    """KEY=V1,V2 pairs as lists of values, each read as YAML: ``6`` is a number, ``null`` is None."""
+    settings = {}
+    for pair in pairs or []:
+        key, equals, values = pair.partition("=")
+        if not equals or not key:
+            raise FerError(f"{pair!r} is not a setting; write KEY=VALUE, as in epochs=10")
+        settings[key] = [_value(value) for value in values.split(",")]
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        # YAML 1.1 reads 1e-3 as text; Python's float knows better.
+        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return text
+
+
+def _one(key: str, values: list[Any]) -> Any:
+    if len(values) != 1:
+        raise FerError(f"{key}: one value expected, got {len(values)}; several are for fer sweep")
+    return values[0]
+
+
+def main() -> None:
+    """Entry point of ``fer``: exit code 0 done, 1 found errors or failed, 2 could not be understood or read."""
+    try:
+        app()
+    except FerError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of a pipe has gone (fer runs | head); point stdout nowhere so that exit does not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished epochs are kept, the same command goes on from there", err=True)
+        sys.exit(130)

@@ -1,0 +1,62 @@
+"""The original study's training protocol, and its way, one change at a time, to a trained network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from .data import FaceSet
+from .runs import run_table, train_run
+from .training import DEFAULT_LR, TrainConfig
+
+#: The study's train set: images, and the share of them that are happy.
+STUDY_IMAGES, STUDY_HAPPY = 9809, 0.41
+
+
+def protocol(arch: str, classes: int = 6, epochs: int = 10, seed: int = 0) -> TrainConfig:
+    """The study's configuration: binary cross-entropy on a softmax, RMSprop at 1e-4, batches of 128, no augmentation.
+
+    Its VGG19 and simple CNN had no batch normalisation; its ResNet50 had.
+    """
+    return TrainConfig(arch=arch, classes=classes, batch_norm=arch in ("resnet50", "compact"), optimizer="rmsprop",
+                       lr=1e-4, weight_decay=0.0, schedule="constant", warmup_epochs=0, epochs=epochs, batch_size=128,
+                       loss="binary_cross_entropy", augmentation="none", seed=seed)
+
+
+def steps(arch: str, faces: FaceSet, classes: int = 6, epochs: int = 10, train_limit: int | None = None,
+          seed: int = 0) -> Iterator[tuple[str, TrainConfig, FaceSet]]:
+    """Name, configuration and data of each step; every step keeps the changes before it.
+
+    ``train_limit`` caps the images of every step, and so the size of the skewed set.
+    """
+    config = dataclasses.replace(protocol(arch, classes, epochs, seed), train_limit=train_limit)
+    skewed = faces.with_classes(classes).skew_train("happiness", STUDY_HAPPY, STUDY_IMAGES, seed)
+    yield "the study's protocol", config, skewed
+    config = dataclasses.replace(config, loss="cross_entropy")
+    yield "cross-entropy", config, skewed
+    yield "class shares as collected", config, faces
+    if arch.startswith("vgg"):
+        config = dataclasses.replace(config, batch_norm=True)
+        yield "batch normalisation", config, faces
+    config = dataclasses.replace(config, optimizer="sgd", lr=DEFAULT_LR["sgd"], weight_decay=5e-4,
+                                 schedule="onecycle", warmup_epochs=1.0, batch_size=64)
+    yield "SGD, one-cycle, batch 64", config, faces
+    config = dataclasses.replace(config, augmentation="standard")
+    yield "augmentation", config, faces
+    yield "three times the epochs", dataclasses.replace(config, epochs=3 * epochs), faces
+
+
+def run_study(faces: FaceSet, arch: str, classes: int = 6, epochs: int = 10, train_limit: int | None = None,
+              seed: int = 0) -> pd.DataFrame:
+    """Train every step. A `runs.run_table` with columns ``step`` and ``top_answer`` (share of the test images that
+    get the most frequent answer), rows numbered from 0 in order."""
+    _ = faces.near_groups  # known to both sets of images from here on
+    plan = list(steps(arch, faces, classes, epochs, train_limit, seed))
+    table = run_table(train_run(config, data) for _, config, data in tqdm(plan, desc="study")).reset_index()
+    table["step"] = [name for name, _, _ in plan]
+    table["top_answer"] = [(run.metrics["test"].confusion.sum(0) / run.metrics["test"].count).max()
+                           for run in table["run"]]
+    return table
