@@ -72,9 +72,10 @@ class FaceSet:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change whenever an image, label, id, split or class changes."""
+        """16 hex digits that change whenever an image, label, id, split, class or vote changes."""
+        votes = b"" if self.votes is None else self.votes.numpy().tobytes()
         return digest(self.images.numpy().tobytes(), self.labels.numpy().tobytes(), "\n".join(self.ids),
-                      "\n".join(self.split), "\n".join(self.classes))
+                      "\n".join(self.split), "\n".join(self.classes), votes)
 
     @functools.cached_property
     def groups(self) -> np.ndarray:

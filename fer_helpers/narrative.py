@@ -48,6 +48,49 @@ def top_confusions(scores: Evaluation, count: int = 3) -> str:
                    "its images" for pair in pairs.itertuples())
 
 
+def remaining_confusions(scores: Evaluation, count: int = 3) -> str:
+    """`top_confusions` of a network that has learned something; of one that has not, a warning instead."""
+    if beats_majority(scores):
+        return f"what remains confusable: {top_confusions(scores, count)}"
+    return "it is not shown to have learned anything, so its confusions say nothing about faces"
+
+
+def best_and_worst(scores: Evaluation) -> str:
+    """Which class is recognised best and which worst, by recall."""
+    worst, *_, best = sorted(scores.recall, key=lambda name: scores.recall[name].value)
+    return (f"{best} is recognised best ({scores.recall[best].percent} of its images), {worst} worst "
+            f"({scores.recall[worst].percent})")
+
+
+def chosen_epoch(history: pd.DataFrame, best_epoch: int, scores: Evaluation) -> str:
+    """Where validation stopped a run, and how far its loss had fallen by then."""
+    best = history.set_index("epoch").loc[best_epoch]
+    return (f"validation chose epoch {best_epoch} of {len(history)}, where the loss is {best['train_loss']:.2f} on the "
+            f"augmented train images and {best['val_loss']:.2f} on validation, against {chance_loss(scores):.2f} for "
+            "knowing nothing")
+
+
+def over_fitting(history: pd.DataFrame, best_epoch: int) -> str:
+    """Whether the run went on past its best epoch, and the gap between train and validation there."""
+    best, last = history.set_index("epoch").loc[best_epoch], history.iloc[-1]
+    gap = best["val_accuracy"] - best["train_accuracy"]
+    text = (f"At the chosen epoch validation accuracy differs from that on the augmented train images by "
+            f"{100 * gap:+.1f} points. ")
+    if last["epoch"] == best_epoch:
+        return text + ("The last epoch was the best one: the run was still learning when it ended, so part of its "
+                       "errors are those of an unfinished training.")
+    return text + (f"Afterwards the validation loss rose by {last['val_loss'] - best['val_loss']:.3f}: more epochs of "
+                   "this recipe over-fit.")
+
+
+def calibration(scores: Evaluation, confidence: float) -> str:
+    """Mean confidence 0..1 against accuracy."""
+    over = confidence - scores.accuracy.value
+    return (f"Mean confidence is {confidence:.1%} and accuracy {scores.accuracy.percent}: on average the network is "
+            f"{'over' if over > 0 else 'under'}-confident by {100 * abs(over):.1f} points. Expected calibration error: "
+            f"{scores.ece}.")
+
+
 def difference(first: str, second: str, result: Comparison) -> str:
     """Which of two classifiers on the same images is better, if that can be said."""
     gap, sign = result.difference, 1 if result.difference.value > 0 else -1

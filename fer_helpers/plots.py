@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +11,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from .data import FaceSet
 from .evaluation import Evaluation, calibration_bins
@@ -87,7 +88,7 @@ def class_balance(faces: FaceSet) -> Figure:
         axis.bar_label(bars, [f"{value:,}" for value in counts[split]], padding=3, fontsize=8)
         axis.set(title=f"{split}: {counts[split].sum():,} images", xlabel="share of the split",
                  xlim=(0, share.max() * 1.2))
-        axis.xaxis.set_major_formatter("{x:.0%}")
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
     axes[0, 0].invert_yaxis()
     return figure
 
@@ -176,7 +177,7 @@ def confused_pairs(pairs: pd.DataFrame, top: int = 12, floor: float | None = Non
     if floor is not None:
         axis.axvline(floor, color=INK, ls=":", lw=1)
     axis.set(xlabel="share of the true class, 95% interval", title="most frequent confusions")
-    axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
@@ -194,7 +195,7 @@ def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
     axis.axvline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
     axis.axvline(1 / table["classes"].iloc[0], color=BASELINE, ls=":", lw=1, label="chance")
     axis.set(xlabel=f"{split} accuracy, 95% interval", ylim=(-0.6, len(table) - 0.4))
-    axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
     return figure
 
@@ -213,7 +214,7 @@ def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test") -> 
     axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
     axis.set_xticks(range(len(table)), [str(step).replace(" ", "\n", 1) for step in table[label]], fontsize=8)
     axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, high.max() * 1.2)))
-    axis.yaxis.set_major_formatter("{x:.0%}")
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(fontsize=8, loc="upper left")
     return figure
 
@@ -274,5 +275,19 @@ def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Fi
               xerr=np.stack([table["value"] - table["low"], table["high"] - table["value"]]))
     axis.axvline(0, color=INK, lw=0.8)
     axis.set(xlabel=xlabel, title=title)
-    axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy with intervals along each property of the images: the tables of `analysis.accuracy_by`, side by side."""
+    figure, axes = plt.subplots(1, len(tables), figsize=(2.9 * len(tables), 3), sharey=True, squeeze=False)
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        value = table["value"].to_numpy()
+        axis.errorbar(range(len(table)), value, yerr=[value - table["low"], table["high"] - value], fmt="o-",
+                      color=ACCENT, capsize=3, lw=1)
+        axis.set_xticks(range(len(table)), table.index, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
+        axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
+    axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
     return figure

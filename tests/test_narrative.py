@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from fer_helpers import narrative
@@ -52,3 +53,37 @@ def test_an_answer_is_one_paragraph_of_sentences_without_empty_ones():
 def test_intervals_overlap_when_they_share_a_value():
     assert narrative.overlap(Estimate(0.5, 0.4, 0.6), Estimate(0.65, 0.6, 0.7))
     assert not narrative.overlap(Estimate(0.5, 0.4, 0.59), Estimate(0.65, 0.6, 0.7))
+
+
+def test_confusions_of_a_network_that_learned_nothing_are_not_called_ambiguity():
+    assert "say nothing about faces" in narrative.remaining_confusions(scores([0, 1, 2] * 40, [2, 2, 2] * 40))
+    learned = scores([0, 1, 2] * 40, [0, 1, 2] * 39 + [0, 2, 2])
+    assert narrative.remaining_confusions(learned).startswith("what remains confusable: fear is called happiness")
+
+
+def test_over_fitting_is_told_from_an_unfinished_run():
+    history = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1.5, 1.0, 0.5], "val_loss": [1.4, 1.1, 1.25],
+                            "train_accuracy": [0.3, 0.5, 0.8], "val_accuracy": [0.3, 0.55, 0.5]})
+    assert "rose by 0.150" in narrative.over_fitting(history, 2) and "+5.0 points" in narrative.over_fitting(history, 2)
+    assert "still learning" in narrative.over_fitting(history.head(2), 2)
+    result = scores([0, 1, 2], [0, 1, 2])
+    assert "epoch 2 of 3" in narrative.chosen_epoch(history, 2, result)
+    assert f"{np.log(3):.2f} for knowing nothing" in narrative.chosen_epoch(history, 2, result)
+
+
+def test_the_best_and_the_worst_class_are_told_by_recall():
+    text = narrative.best_and_worst(scores([0] * 4 + [1] * 4 + [2] * 4, [0] * 4 + [1, 1, 2, 2] + [2, 0, 0, 0]))
+    assert text.startswith("anger is recognised best (100.0%") and "happiness worst (25.0%" in text
+
+
+def test_over_confidence_has_a_direction():
+    result = scores([0, 1, 2] * 10, [0, 1, 0] * 10)
+    assert "over-confident by 23.3 points" in narrative.calibration(result, 0.9)
+    assert "under-confident by 16.7 points" in narrative.calibration(result, 0.5)
+
+
+def test_the_steepest_property_is_the_one_with_the_widest_range():
+    def table(*values):
+        return pd.DataFrame({"value": values, "low": values, "high": values})
+    text = narrative.steepest({"contrast": table(0.5, 0.6), "brightness": table(0.9, 0.2)})
+    assert "most on brightness: 90.0%" in text and "20.0%" in text

@@ -77,6 +77,7 @@ def test_every_figure_draws(scores, faces):
         plots.mean_faces(faces), plots.history(history, 2, 0.25), plots.confused_pairs(scores.confusions(), floor=0.1),
         plots.waterfall(steps), plots.heatmap(square), plots.heatmap(square, center=0, percent=False),
         plots.reliability(labels, np.full((140, 7), 1 / 7)), plots.bars_with_intervals(bars, "x"),
+        plots.by_property({"contrast": bars, "sharpness": bars}),
         plots.scatter_map(np.random.default_rng(0).random((140, 2)), labels, EMOTIONS),
         plots.lines(pd.DataFrame({"fear": [1.0, 2], "x": [2.0, np.nan]}), "a", "b", log=True),
         plots.distributions(pd.DataFrame({"class": ["fear", "anger"] * 5, "v": range(10)}), ["v"])]

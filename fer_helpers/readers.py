@@ -1,0 +1,597 @@
+"""Reads faces from disk (class folders, a pixel CSV, a zip of either) into a `FaceSet`, and caches what it read.
+
+Judging the data is the business of `checks`, drawing faces that of `synthetic`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import io
+import os
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import basename, dirname, splitext
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from tqdm.auto import tqdm
+
+from .data import IMAGE_SIZE, FaceSet
+from .emotions import EMOTIONS, VOTE_COLUMNS, canonical
+from .files import FerError, digest, explain_os_errors, write_atomic
+from .synthetic import embedded_faces
+
+VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
+CSV_FILES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # Kaggle's names; the first one present is read
+
+_READER_VERSION = 1  # raise when the same files would be read differently: old caches are then ignored
+_AGAIN = "download the data again"
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+           "testing": "test", "publictest": "test", "privatetest": "test"}
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow's other plugins are attack surface, not data
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+_JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
+_MAX_FILES, _MAX_DEPTH = 1_000_000, 8
+_MAX_BYTES, _MAX_IMAGE_BYTES, _MAX_IMAGE_PIXELS = 4 << 30, 64 << 20, 50_000_000
+_CSV_BLOCK = 1024  # rows parsed at a time: large enough for numpy, small enough for the processor's cache
+
+
+def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: str | Path | None = None,
+               progress: bool = True) -> FaceSet:
+    """Read a dataset into memory; a second call takes the cached copy while the files are unchanged.
+
+    Parameters
+    ----------
+    source : one of
+        "synthetic", the drawn faces that ship with the package;
+        a folder of class folders, ``train/<class>/*.png`` with ``test`` and perhaps ``val`` beside, or ``<class>``
+        directly; split and class names in any case and the usual spellings;
+        ``fer2013.csv``, ``icml_face_data.csv`` or ``train.csv`` as Kaggle has them, or a folder with one of them;
+        a zip of any of these.
+        None or "" reads the environment variable FER_DATA, and "synthetic" where that is unset.
+    cache : keep and use a copy in ``$FER_CACHE``, else in ``fer_helpers`` in the user's cache folder.
+    votes : FER+ table; by default `VOTES_FILE` in the data's folder or its parent, if there.
+    progress : show a progress bar.
+
+    Returns
+    -------
+    FaceSet, ordered by path or CSV row. Images of other modes and sizes are turned into 48×48 grayscale (transparency
+    laid on white, EXIF rotation applied, centre square cut out); ``notes`` counts them. Data without a test split is
+    divided 80/20 by `FaceSet.split_validation`, so near copies stay together; a lone ``val`` serves as test.
+
+    Raises
+    ------
+    FerError
+        If the source is missing, unlabelled or damaged. The message names the file, the line of a CSV, and the fix.
+    """
+    source = str(source or os.environ.get("FER_DATA") or "synthetic")
+    if source == "synthetic":
+        return embedded_faces()
+    path = Path(os.path.expanduser(source))
+    with _open_source(path) as files:
+        table = _locate_votes(files, votes)
+        key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, table.stamp if table else "")
+        stored = _cache_folder() / f"{digest(os.fsencode(path.resolve()))}.npz"  # one per source: no pile of old ones
+        faces, trouble = _load_cache(stored, key) if cache else (None, ())
+        if faces is not None:
+            return dataclasses.replace(faces, source=source)
+        csv_name = _find_csv(files)
+        faces = _read_csv(files, csv_name, progress) if csv_name else _read_tree(files, progress)
+        faces = _complete_splits(dataclasses.replace(faces, source=source))
+        if table is not None:
+            faces = _join_votes(faces, table, by_row=bool(csv_name), required=votes is not None)
+    if cache:
+        trouble += _save_cache(stored, key, faces)
+    return dataclasses.replace(faces, notes=faces.notes + trouble)
+
+
+def download_faces(target: str | Path, dataset: str = "msambare/fer2013") -> Path:
+    """Fetch a Kaggle dataset into the new folder ``target`` and return it. Needs the ``download`` extra.
+
+    Raises
+    ------
+    FerError
+        If kagglehub is missing, ``target`` exists, or Kaggle cannot be reached or refuses. Nothing is left behind.
+    """
+    target = Path(os.path.expanduser(target))
+    if target.exists():
+        raise FerError(f"{target}: already exists; delete it or choose another folder")
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise FerError(f"{dataset}: downloading needs kagglehub; run pip install 'fer_helpers[download]'") from error
+    try:
+        fetched = kagglehub.dataset_download(dataset)
+    except Exception as error:  # kagglehub passes on whatever requests, its login and its unpacking raise
+        raise FerError(f"{dataset}: Kaggle did not deliver it ({error}); check the connection, or download it from "
+                       f"https://www.kaggle.com/datasets/{dataset} and unpack it to {target}") from error
+    with explain_os_errors(target, "writing"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            shutil.copytree(fetched, Path(folder) / "data")
+            (Path(folder) / "data").rename(target)
+    return target
+
+
+# Sources: a folder, a zip and a lone file look the same from here on.
+
+@dataclass(frozen=True)
+class _Files:
+    """Files of a source: sizes by POSIX path below ``root``, folders, a stamp that changes with any of them."""
+
+    root: Path
+    sizes: dict[str, int]
+    folders: list[str]
+    stamp: str
+    open: Callable[[str], BinaryIO]
+
+    def where(self, name: str) -> str:
+        """Full name for messages."""
+        return f"{self.root}/{name}" if name else str(self.root)
+
+
+@contextlib.contextmanager
+def _open_source(path: Path) -> Iterator[_Files]:
+    with explain_os_errors(path, "reading"):
+        mode = path.stat().st_mode if path.exists() else 0
+    if not mode:
+        raise FerError(f"{path}: does not exist; check the path, or use the source 'synthetic'")
+    if stat.S_ISDIR(mode):
+        files = _list_folder(path)
+        zips = [name for name in files.sizes if name.lower().endswith(".zip")]
+        if len(zips) == 1 and not _find_csv(files) and not _has_classes(files):
+            with _open_source(path / zips[0]) as packed:
+                yield packed
+        else:
+            yield files
+    elif path.suffix.lower() == ".zip":
+        with _explain_zip(path), explain_os_errors(path, "reading"):
+            archive = zipfile.ZipFile(path)
+        with archive:
+            yield _list_zip(path, archive)
+    elif path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
+        yield _Files(path.parent, {path.name: path.stat().st_size}, [], _stamp(path), lambda name: path.open("rb"))
+    else:
+        raise FerError(f"{path}: is no folder, .csv or .zip; choose a folder of class folders or one of "
+                       f"{', '.join(CSV_FILES)}")
+
+
+def _list_folder(root: Path) -> _Files:
+    sizes, folders, stamps, todo = {}, [], [], [""]
+    while todo:
+        folder = todo.pop()
+        with explain_os_errors(root / folder, "reading"), os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if _is_junk(entry.name):
+                    continue
+                if name.count("/") > _MAX_DEPTH or len(sizes) > _MAX_FILES:
+                    raise FerError(f"{root / name}: too deep or too many files; choose the folder of the faces alone")
+                if entry.is_dir():
+                    folders.append(name)
+                    todo.append(name)
+                elif entry.is_file():
+                    status = entry.stat()
+                    sizes[name] = status.st_size
+                    stamps.append(f"{name}/{status.st_size}/{status.st_mtime_ns}")
+                else:
+                    raise FerError(f"{root / name}: is neither a file nor a folder (a broken link?); delete it")
+    _refuse_undecodable(root, [*sizes, *folders])
+    return _Files(root, sizes, folders, digest("\n".join(sorted(stamps))), lambda name: open(f"{root}/{name}", "rb"))
+
+
+def _list_zip(path: Path, archive: zipfile.ZipFile) -> _Files:
+    infos: dict[str, zipfile.ZipInfo] = {}
+    folders = set()
+    for info in archive.infolist():
+        name = info.filename.replace("\\", "/")
+        parts = name.rstrip("/").split("/")
+        if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name):
+            raise FerError(f"{path}: {name!r} points outside the archive; do not trust this file, {_AGAIN}")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise FerError(f"{path}: {name!r} is a symbolic link; pack the files themselves")
+        if info.flag_bits & 1:
+            raise FerError(f"{path}: {name!r} is encrypted; unpack it with its password and choose the folder")
+        if any(map(_is_junk, parts)):
+            continue
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + name.endswith("/")))
+        if not name.endswith("/") and infos.setdefault(name, info) is not info:
+            raise FerError(f"{path}: holds {name!r} twice; pack it again")
+    sizes = {name: info.file_size for name, info in infos.items()}
+    total, packed = sum(sizes.values()), path.stat().st_size
+    # Pictures and pixel text shrink to a quarter at best; only a bomb shrinks to a hundredth.
+    if len(sizes) > _MAX_FILES or total > _MAX_BYTES or (total > 100 << 20 and total > 100 * packed):
+        raise FerError(f"{path}: would unpack to {len(sizes):,} files of {total:,} bytes, which no set of faces "
+                       f"needs; {_AGAIN}")
+    _refuse_undecodable(path, [*sizes, *folders])
+
+    def read(name: str) -> BinaryIO:  # into memory, never extracted: nothing in the archive can place a file
+        with _explain_zip(f"{path}/{name}"):
+            return io.BytesIO(archive.read(infos[name]))
+
+    return _Files(path, sizes, sorted(folders), _stamp(path), read)
+
+
+@contextlib.contextmanager
+def _explain_zip(where: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except FerError:
+        raise
+    except Exception as error:  # zipfile and its decompressors raise a dozen types on damaged archives
+        raise FerError(f"{where}: the zip is damaged ({error}); {_AGAIN}") from error
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{path.name}/{status.st_size}/{status.st_mtime_ns}"
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def _refuse_undecodable(root: Path, names: list[str]) -> None:
+    for name in names:
+        if not name.isascii():
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise FerError(f"{root}: the file name {name!r} is not valid UTF-8; rename the file") from error
+
+
+def _find_csv(files: _Files) -> str | None:
+    """The pixel CSV to read, or None where there are class folders or no such file."""
+    if len(files.sizes) == 1 and (only := next(iter(files.sizes))).lower().endswith(".csv"):
+        return only
+    known = {basename(name).lower(): name for name in sorted(files.sizes, reverse=True) if name.endswith(".csv")}
+    found = [known[name] for name in CSV_FILES if name in known]
+    return found[0] if found and not _has_classes(files) else None
+
+
+def _has_classes(files: _Files) -> bool:
+    return any(canonical(basename(name)) for name in files.folders)
+
+
+# Class folders
+
+def _read_tree(files: _Files, progress: bool) -> FaceSet:
+    plan = _plan_tree(files)
+    images, changes = np.empty((len(plan), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter()
+    # One thread on purpose: at 48×48, handing over the interpreter lock costs more than decoding.
+    for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", disable=not progress)):
+        if files.sizes[name] > _MAX_IMAGE_BYTES:
+            raise FerError(f"{files.where(name)}: {files.sizes[name]:,} bytes are too many for a face; delete it")
+        with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
+            images[row] = _decode(file, files.where(name), changes)
+    stems = [splitext(basename(name))[0] for name, _, _ in plan]
+    repeats = Counter(stems)
+    ids = [stem if repeats[stem] == 1 else name for stem, (name, _, _) in zip(stems, plan, strict=True)]
+    notes = tuple(f"{count} {'image was' if count == 1 else 'images were'} {change}."
+                  for change, count in sorted(changes.items()))
+    return _face_set(images, [label for _, _, label in plan], ids, [split for _, split, _ in plan], notes)
+
+
+def _plan_tree(files: _Files) -> list[tuple[str, str, str]]:
+    """(path, split, emotion) of every image, by path. Split is "train" throughout where the folders name none."""
+    plan, parents, filled = [], set(), set()
+    for name in sorted(files.sizes):
+        *folders, _ = name.split("/")
+        filled.add("/".join(folders))
+        splits = [split for folder in folders if (split := _split_named(folder))]
+        emotion = canonical(folders[-1]) if folders else None
+        if emotion:
+            plan.append((name, splits[-1] if splits else "", emotion))
+            parents.update(() if splits else ["/".join(folders[:-1])])
+        elif name.lower().endswith(_SUFFIXES) or (splits and not _split_named(folders[-1])):
+            if not folders or _split_named(folders[-1]):
+                raise FerError(f"{files.where(name)}: lies in no class folder; move it into one, such as "
+                               "train/happiness, or delete it")
+            raise FerError(f"{files.where('/'.join(folders))}: unknown class folder; rename it to one of "
+                           f"{', '.join(EMOTIONS)}, or delete it")
+    filled.update(map(dirname, files.folders))
+    for folder in files.folders:
+        if canonical(basename(folder)) and folder not in filled:
+            raise FerError(f"{files.where(folder)}: the class folder is empty; fill it or delete it")
+    if not plan:
+        raise FerError(f"{files.root}: holds no class folders such as train/happiness and none of "
+                       f"{', '.join(CSV_FILES)}; choose the folder that does, or {_AGAIN}")
+    if parents and (len(parents) > 1 or any(split for _, split, _ in plan)):
+        raise FerError(f"{files.root}: class folders stand in {', '.join(sorted(parent or '.' for parent in parents))} "
+                       "outside train and test; rename those folders to train, val and test")
+    return [(name, split or "train", emotion) for name, split, emotion in plan]
+
+
+def _split_named(name: str) -> str | None:
+    return _SPLITS.get(re.sub("[-_ ]|set$", "", name.lower()))  # "Training set" too
+
+
+def _decode(file: BinaryIO, where: str, changes: Counter) -> np.ndarray:
+    """uint8 (48, 48) from any common picture file; ``changes`` counts what had to be altered."""
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_IMAGE_PIXELS:
+                raise FerError(f"{where}: {image.width}×{image.height} pixels are too many for a face; delete it")
+            image.load()
+            for change, (needed, apply) in _CHANGES.items():
+                if needed(image):
+                    image = apply(image)
+                    changes[change] += 1
+            return np.asarray(image)
+    except FerError:
+        raise
+    except Exception as error:  # Pillow's plugins raise ValueError, SyntaxError, struct.error and more on bad files
+        reason = str(error).replace(repr(file), "the file")
+        raise FerError(f"{where}: is no readable image ({reason}); delete it or {_AGAIN}") from error
+
+
+def _is_not_8_bit(image: Image.Image) -> bool:
+    return image.mode in ("1", "F") or image.mode.startswith("I")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    # Integer pixels span 16 bits in every format Pillow opens so; floats come as 0..1 or as 0..255.
+    top = 65535 if image.mode.startswith("I") else 1 if values.max() <= 1 else 255
+    if not (values.min() >= 0 and values.max() <= top):
+        raise ValueError(f"values {values.min():g} to {values.max():g} outside 0 to {top}")
+    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    mode = "L" if image.mode in ("L", "LA", "La") else "RGB"
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(mode)
+
+
+#: What is done to an image, in this order, with the test that calls for it.
+_CHANGES: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
+    "rotated as their EXIF entry says": (lambda image: image.getexif().get(0x0112) in range(2, 9),
+                                         ImageOps.exif_transpose),
+    "converted to 8 bits a pixel": (_is_not_8_bit, _to_8_bit),
+    "laid on white where transparent": (_is_transparent, _on_white),
+    "converted from colour to grayscale": (lambda image: image.mode != "L",
+                                           lambda image: image.convert("RGB").convert("L")),
+    "resized from other sizes to 48×48": (lambda image: image.size != (IMAGE_SIZE, IMAGE_SIZE),
+                                          lambda image: ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE),
+                                                                     Image.Resampling.LANCZOS)),
+}
+
+
+# Pixel CSV
+
+def _read_csv(files: _Files, name: str, progress: bool) -> FaceSet:
+    where = files.where(name)
+    with explain_os_errors(where, "reading"), files.open(name) as file:
+        rows = _csv_rows(file, where)
+        _, header = next(rows, (0, []))
+        columns = {title.strip().lower(): position for position, title in enumerate(header)}
+        if not header:
+            raise FerError(f"{where}: is empty; {_AGAIN}")
+        if "pixels" not in columns:
+            raise FerError(f"{where}: line 1: no column 'pixels'; choose one of {', '.join(CSV_FILES)}")
+        if "emotion" not in columns:
+            raise FerError(f"{where}: line 1: no column 'emotion', so the images have no labels (Kaggle's test.csv?); "
+                           f"choose one of {', '.join(CSV_FILES)}")
+        labels, usages, images, texts, lines = [], [], [], [], []
+        for line, fields in tqdm(rows, f"reading {basename(name)}", unit="row", disable=not progress):
+            if len(fields) != len(header):
+                raise FerError(f"{where}: line {line}: {len(fields)} columns where the first line has {len(header)}; "
+                               f"the file is cut short or damaged, {_AGAIN}")
+            labels.append(_emotion_numbered(fields[columns["emotion"]], where, line))
+            usages.append(fields[columns["usage"]].strip() if "usage" in columns else "")
+            if usages[-1] and not _split_named(usages[-1]) or "usage" in columns and not usages[-1]:
+                raise FerError(f"{where}: line {line}: unknown Usage {usages[-1][:40]!r}, known are Training, "
+                               f"PublicTest and PrivateTest; correct it or {_AGAIN}")
+            texts.append(fields[columns["pixels"]])
+            lines.append(line)
+            if len(texts) == _CSV_BLOCK:
+                images.append(_parse_pixels(texts, lines, where))
+                texts, lines = [], []
+        images.append(_parse_pixels(texts, lines, where))
+    if not labels:
+        raise FerError(f"{where}: holds no rows below the first line; {_AGAIN}")
+    # Not FER+'s names: those skip images, so its number is not the row of this file.
+    stem = splitext(basename(name))[0]
+    ids = [f"{usage or stem}_{row:07d}" for row, usage in enumerate(usages)]
+    return _face_set(np.concatenate(images), labels, ids, [_split_named(usage) or "train" for usage in usages])
+
+
+def _csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of each row that is not blank."""
+    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+    try:
+        for fields in reader:
+            if fields:
+                yield reader.line_num, fields
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise FerError(f"{where}: after line {reader.line_num}: not a CSV text file ({error}); {_AGAIN}") from error
+
+
+def _emotion_numbered(text: str, where: str, line: int) -> str:
+    text = text.strip()
+    emotion = canonical(text) or (EMOTIONS[int(text)] if re.fullmatch("[0-6]", text) else None)
+    if emotion is None:
+        raise FerError(f"{where}: line {line}: unknown emotion {text[:40]!r}, known are 0 to 6 and "
+                       f"{', '.join(EMOTIONS)}; correct or delete the row")
+    return emotion
+
+
+def _parse_pixels(texts: list[str], lines: list[int], where: str) -> np.ndarray:
+    """uint8 (N, 48, 48) from N strings of 2304 numbers, without a Python step per number."""
+    wanted = IMAGE_SIZE**2
+    data = np.frombuffer(" ".join([*texts, ""]).encode("ascii", "replace"), np.uint8)
+    digit = data - np.uint8(ord("0"))  # wraps around: everything that is no digit lands above 9
+    inside = np.concatenate([[False], digit < 10, [False]])
+    first, stop = np.flatnonzero(inside[1:] > inside[:-1]), np.flatnonzero(inside[1:] < inside[:-1])
+    length, last = stop - first, stop - 1
+    value = digit[last].astype(np.int16)
+    for place in (1, 2):
+        value += np.where(length > place, digit[last - place], 0).astype(np.int16) * 10**place
+    ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
+    counts = np.diff(np.searchsorted(first, ends), prepend=0)
+    clean = len(data) == np.count_nonzero(inside) + np.count_nonzero(data == ord(" "))
+    if not (clean and (counts == wanted).all() and (length <= 3).all() and (value <= 255).all()):
+        # Something is unusual: read row by row, to name the culprit or to accept what is merely odd (tabs, 007).
+        value = np.array([_parse_row(text, line, where) for text, line in zip(texts, lines, strict=True)])
+    return value.astype(np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _parse_row(text: str, line: int, where: str) -> list[int]:
+    words = text.split()
+    for word in words:
+        if not re.fullmatch("0*[0-9]{1,3}", word) or int(word) > 255:
+            raise FerError(f"{where}: line {line}: pixel {word[:20]!r} is no whole number from 0 to 255; correct or "
+                           "delete the row")
+    if len(words) != IMAGE_SIZE**2:
+        raise FerError(f"{where}: line {line}: {len(words)} pixels where 48×48 = 2304 are needed; the file is cut "
+                       f"short or damaged, {_AGAIN}")
+    return [int(word) for word in words]
+
+
+# FER+ votes
+
+@dataclass(frozen=True)
+class _Table:
+    where: str
+    stamp: str
+    open: Callable[[], BinaryIO]
+
+
+def _locate_votes(files: _Files, chosen: str | Path | None) -> _Table | None:
+    inside = [name for name in sorted(files.sizes) if name.lower().endswith(VOTES_FILE)]
+    if chosen is None and inside:
+        return _Table(files.where(inside[0]), "", lambda: files.open(inside[0]))  # the files' stamp covers it
+    candidates = [files.root / VOTES_FILE, files.root.resolve().parent / VOTES_FILE]
+    if chosen is not None:
+        candidates = [Path(os.path.expanduser(chosen))]
+    for path in candidates:
+        if os.path.isfile(path):  # unlike Path.is_file, False below a folder that may not be entered
+            return _Table(str(path), str(path) + _stamp(path), lambda path=path: path.open("rb"))
+    if chosen is not None:
+        raise FerError(f"{chosen}: no such FER+ table; correct votes= or leave it out")
+    return None
+
+
+def _join_votes(faces: FaceSet, table: _Table, by_row: bool, required: bool) -> FaceSet:
+    """Add the votes, by image name, or row by row for a CSV, whose images have no FER+ names."""
+    usages, names, votes = _read_votes(table)
+    if by_row:
+        known = len(votes) == len(faces) and all(
+            name.startswith(f"{usage}_") for usage, name in zip(usages, faces.ids, strict=True))
+        rows = np.arange(len(faces)) if known else np.full(len(faces), -1)
+    else:
+        position = {splitext(name)[0]: row for row, name in enumerate(names) if name}
+        rows = np.array([position.get(name, -1) for name in faces.ids])
+    matched = rows >= 0
+    if not matched.any():
+        reason = (f"{table.where}: its {len(votes):,} votes do not belong to these {len(faces):,} images "
+                  f"({'other rows' if by_row else 'other names'})")
+        if required:
+            raise FerError(f"{reason}; choose the table of this data or leave out votes=")
+        return dataclasses.replace(faces, notes=(*faces.notes, f"{reason}, so none were joined."))
+    known_votes = torch.from_numpy(np.where(matched[:, None], votes[rows], np.float32("nan")))
+    note = f"FER+ votes were joined to {matched.sum():,} of {len(faces):,} images."
+    return dataclasses.replace(faces, votes=known_votes, notes=(*faces.notes, note))
+
+
+def _read_votes(table: _Table) -> tuple[list[str], list[str], np.ndarray]:
+    """Usage, image name and float32 (M, 10) votes of each row."""
+    with explain_os_errors(table.where, "reading"), table.open() as file:
+        rows = list(_csv_rows(file, table.where))
+    header = [title.strip().lower() for title in rows[0][1]] if rows else []
+    titles = ["usage", "image name", *(name.lower() for name in VOTE_COLUMNS)]
+    if missing := [title for title in titles if title not in header]:
+        raise FerError(f"{table.where}: no column {', '.join(missing)}; fetch {VOTES_FILE} from FER+ again")
+    columns = [header.index(title) for title in titles]
+    usages, names, votes = [], [], []
+    first: dict[str, int] = {}
+    for row, (line, fields) in enumerate(rows[1:]):
+        try:
+            usage, name, *counts = [fields[column].strip() for column in columns]
+            votes.append([float(count) for count in counts])
+            if not all(0 <= count < 1000 for count in votes[row]):
+                raise ValueError("votes must be numbers of people")
+            if name and votes[first.setdefault(name, row)] != votes[row]:
+                raise ValueError(f"{name} has other votes further up")
+        except (ValueError, IndexError) as error:
+            raise FerError(f"{table.where}: line {line}: {error}; fetch {VOTES_FILE} from FER+ again") from error
+        usages.append(usage)
+        names.append(name)
+    return usages, names, np.array(votes, np.float32).reshape(-1, len(VOTE_COLUMNS))
+
+
+# Assembly and cache
+
+def _face_set(images: np.ndarray, emotions: list[str], ids: list[str], splits: list[str],
+              notes: tuple[str, ...] = ()) -> FaceSet:
+    classes = tuple(name for name in EMOTIONS if name in set(emotions))
+    number = {name: label for label, name in enumerate(classes)}
+    return FaceSet(torch.from_numpy(images), torch.tensor([number[name] for name in emotions]), np.array(ids),
+                   np.array(splits), classes, notes=notes)
+
+
+def _complete_splits(faces: FaceSet) -> FaceSet:
+    present = set(faces.split)
+    if "test" in present:
+        return faces
+    if present == {"train"}:
+        faces = faces.split_validation(0.2, seed=0)
+        note = "There is no test split: a fifth of each class was set aside as test, near copies kept together."
+    else:
+        note = "There is no test split: the validation images serve as test."
+    return dataclasses.replace(faces, split=np.where(faces.split == "val", "test", faces.split),
+                               notes=(*faces.notes, note))
+
+
+def _cache_folder() -> Path:
+    if chosen := os.environ.get("FER_CACHE"):
+        return Path(os.path.expanduser(chosen))
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "fer_helpers"
+
+
+def _save_cache(path: Path, key: str, faces: FaceSet) -> tuple[str, ...]:
+    arrays = {"images": faces.images.numpy(), "labels": faces.labels.numpy(), "ids": faces.ids, "split": faces.split}
+    if faces.votes is not None:
+        arrays["votes"] = faces.votes.numpy()
+    try:
+        write_atomic(path, lambda temporary: np.savez(
+            temporary, **arrays, key=np.array(key), classes=np.array(faces.classes), notes=np.array(faces.notes, str)))
+    except FerError as error:
+        return (f"No cached copy was kept, so the next read is as slow ({error}).",)
+    return ()
+
+
+def _load_cache(path: Path, key: str) -> tuple[FaceSet | None, tuple[str, ...]]:
+    """The cached set if it is whole and belongs to ``key``, and a note if it is damaged."""
+    try:
+        if not path.is_file():
+            return None, ()
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["key"]) != key:
+                return None, ()
+            # The zip inside .npz carries a CRC-32 of each array, checked here as the last byte is read.
+            arrays = {name: stored[name] for name in stored.files}
+        votes = torch.from_numpy(arrays["votes"]) if "votes" in arrays else None
+        return FaceSet(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["ids"],
+                       arrays["split"], tuple(arrays["classes"].tolist()), votes,
+                       notes=tuple(arrays["notes"].tolist())), ()
+    except PermissionError:
+        return None, ()  # `_save_cache` will say so
+    except Exception as error:  # a damaged file can break zipfile, numpy and FaceSet each in its own way
+        return None, (f"The cached copy {path} was damaged ({error}) and has been read anew.",)

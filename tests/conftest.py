@@ -1,0 +1,110 @@
+"""What all tests share: a private home for results, a few tiny faces, a disk that is full, a user without rights."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+from fer_helpers.data import FaceSet
+from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
+
+#: The user's data folder, read before the tests hide it; the fixture `real_data` hands it out.
+REAL_DATA = os.environ.get("FER_DATA")
+
+# Fixed examples: a suite that fails on one machine fails on all of them.
+hypothesis.settings.register_profile("fer", deadline=None, derandomize=True, database=None, max_examples=30)
+hypothesis.settings.load_profile("fer")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads the user's data or writes in the user's folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("FER_DATA", raising=False)
+        yield
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder or file of the real FER2013 images, also in ``FER_DATA`` for this test; skips where not given."""
+    if not REAL_DATA or not Path(REAL_DATA).exists():  # it may also be a name such as "synthetic"
+        pytest.skip("FER_DATA names no file or folder: no real data here")
+    monkeypatch.setenv("FER_DATA", REAL_DATA)
+    return Path(REAL_DATA)
+
+
+def easy_images(labels: np.ndarray, seed: int = 0, noise: float = 45) -> torch.Tensor:
+    """uint8 (N, 48, 48): a ramp whose direction tells the class, under noise of its own in every image."""
+    random = np.random.default_rng(seed)
+    line = np.linspace(-1, 1, 48)
+    angle = 2 * np.pi * np.asarray(labels)[:, None, None] / 7
+    ramp = np.cos(angle) * line[None, None, :] + np.sin(angle) * line[None, :, None]
+    pixels = 128 + 50 * ramp + noise * random.standard_normal(ramp.shape)
+    return torch.from_numpy(pixels.clip(0, 255).astype(np.uint8))
+
+
+def easy_faces(train: int = 16, test: int = 6, seed: int = 0, noise: float = 45, votes: bool = False) -> FaceSet:
+    """``train`` and ``test`` images of each of the seven emotions, in mixed order: learnt in a few epochs."""
+    each = np.concatenate([np.repeat("train", train), np.repeat("test", test)])
+    order = np.random.default_rng(seed).permutation(7 * len(each))
+    labels, split = np.repeat(np.arange(7), len(each))[order], np.tile(each, 7)[order]
+    table = torch.zeros(len(labels), len(VOTE_COLUMNS))
+    for row, label in enumerate(labels):
+        table[row, VOTE_COLUMNS.index(EMOTIONS[label])] = 10
+    return FaceSet(easy_images(labels, seed, noise), torch.from_numpy(labels),
+                   np.array([f"face{number:04d}" for number in range(len(labels))]), split, EMOTIONS,
+                   votes=table if votes else None, source="easy faces")
+
+
+@pytest.fixture(scope="session")
+def faces() -> FaceSet:
+    """112 train and 42 test images; anger to neutral equally often."""
+    return easy_faces()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A mounted disk of 64 KiB: anything larger finds no space."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = sys.platform == "linux" and os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True, check=False
+    ).returncode == 0
+    if not mounted:
+        pytest.skip("only root on Linux may mount the small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def locked_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, for the time of the test one that may be read but not written."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    if not hasattr(os, "geteuid"):
+        pytest.skip("rights of folders are tested where POSIX rules them")
+    monkeypatch.chdir(folder)
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:  # root may write anywhere, so be nobody for a while; the path is relative because /tmp may be closed
+        with contextlib.suppress(OSError):
+            os.seteuid(65534)
+    try:
+        if os.access(".", os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            pytest.skip("this user may write everywhere")
+        yield Path(".")
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)

@@ -1,0 +1,196 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fer_helpers.augment import POLICIES, Policy, augment, normalise, policy
+from fer_helpers.files import FerError
+from tests.conftest import easy_images
+
+IMAGES = easy_images(np.arange(14) % 7)
+DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def square(row: int, column: int, count: int) -> torch.Tensor:
+    """White 6×6 squares centred at (row, column) on black."""
+    images = torch.zeros(count, 48, 48, dtype=torch.uint8)
+    images[:, row - 3:row + 3, column - 3:column + 3] = 255
+    return images
+
+
+def centres(batch: torch.Tensor) -> torch.Tensor:
+    """(N, 2) centre of mass of the light, as row and column."""
+    light, line = batch[:, 0] + 2, torch.arange(48) + 0.5
+    total = light.sum((1, 2))
+    return torch.stack([(light.sum(2) * line).sum(1) / total, (light.sum(1) * line).sum(1) / total], 1)
+
+
+def test_normalise_maps_black_to_minus_two_and_white_to_two():
+    ramp = torch.arange(256, dtype=torch.uint8).repeat(9).reshape(1, 48, 48)
+    batch = normalise(ramp)
+    assert batch.shape == (1, 1, 48, 48)
+    assert batch.dtype == torch.float32
+    assert (batch.min(), batch.max()) == (-2, 2)
+    np.testing.assert_allclose(batch.flatten()[:256], np.linspace(-2, 2, 256), atol=1e-6)
+
+
+def test_normalise_leaves_its_input_alone():
+    before = IMAGES.clone()
+    normalise(IMAGES)
+    assert torch.equal(IMAGES, before)
+
+
+@given(st.sampled_from(sorted(POLICIES)), st.integers(0, 2**31), st.integers(1, 14))
+def test_every_policy_keeps_shape_and_range(name, seed, count):
+    batch = augment(IMAGES[:count], policy(name), seeded(seed))
+    assert batch.shape == (count, 1, 48, 48)
+    assert batch.dtype == torch.float32
+    assert batch.isfinite().all()
+    assert batch.min() >= -2
+    assert batch.max() <= 2
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_seed_means_the_same_faces_and_another_seed_others(name):
+    first = augment(IMAGES, policy(name), seeded(1))
+    assert torch.equal(first, augment(IMAGES, policy(name), seeded(1)))
+    assert torch.equal(first, augment(IMAGES, policy(name), seeded(2))) == (name == "none")
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_augmenting_changes_neither_its_input_nor_the_global_generator(name):
+    before, state = IMAGES.clone(), torch.get_rng_state()
+    augment(IMAGES, policy(name), seeded())
+    assert torch.equal(IMAGES, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_draws_of_later_batches_do_not_depend_on_the_policy():
+    states = []
+    for name in POLICIES:
+        random = seeded()
+        augment(IMAGES, policy(name), random)
+        states.append(random.get_state())
+    assert all(torch.equal(states[0], state) for state in states)
+
+
+def test_the_empty_policy_only_normalises():
+    assert torch.equal(augment(IMAGES, Policy(), seeded()), normalise(IMAGES))
+    assert policy("none") == Policy()
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Policy)])
+def test_every_range_of_a_policy_has_an_effect(field):
+    how = Policy(**{field: True if field == "flip" else 0.5})
+    assert not torch.equal(augment(IMAGES, how, seeded()), normalise(IMAGES))
+
+
+def test_flip_is_an_exact_mirror_for_about_half_of_the_images():
+    images = easy_images(np.zeros(400, dtype=int))
+    batch, plain = augment(images, Policy(flip=True), seeded()), normalise(images)
+    same = (batch == plain).all((1, 2, 3))
+    mirrored = (batch == plain.flip(-1)).all((1, 2, 3))
+    assert (same ^ mirrored).all()
+    assert 160 < mirrored.sum() < 240
+
+
+def test_flip_within_the_geometric_path_is_the_same_mirror():
+    images = easy_images(np.zeros(60, dtype=int))
+    alone = augment(images, Policy(flip=True), seeded())
+    beside = augment(images, Policy(flip=True, degrees=1e-6), seeded())
+    np.testing.assert_allclose(beside, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", [Policy(degrees=20), Policy(scale=0.2), Policy(shift=5), Policy(contrast=0.3),
+                                 Policy(brightness=0.2), Policy(erase=1.0)])
+def test_each_image_gets_a_draw_of_its_own(how):
+    twins = IMAGES[:1].repeat(8, 1, 1)
+    assert len(augment(twins, how, seeded()).unique(dim=0)) == 8
+
+
+def test_shift_moves_by_up_to_its_pixels_along_both_axes():
+    moved = centres(augment(square(24, 24, 300), Policy(shift=6), seeded())) - 24
+    assert moved.abs().max() <= 6.01
+    assert moved.max(0).values.min() > 5
+    assert moved.min(0).values.max() < -5
+    assert moved.mean(0).abs().max() < 0.7
+    # The two axes are drawn apart from one another.
+    assert abs(np.corrcoef(moved.T)[0, 1]) < 0.2
+
+
+def test_rotation_turns_about_the_centre_by_up_to_its_degrees():
+    # A square to the right of the centre: its angle is read off directly, in image coordinates.
+    place = centres(augment(square(24, 40, 300), Policy(degrees=30), seeded())) - 24
+    degrees = torch.rad2deg(torch.atan2(place[:, 0], place[:, 1]))
+    np.testing.assert_allclose(place.norm(dim=1), 16, atol=0.4)
+    assert 28 < degrees.abs().max() < 31
+    assert degrees.min() < -28
+    assert degrees.max() > 28
+
+
+def test_scale_zooms_within_its_range():
+    place = centres(augment(square(24, 36, 300), Policy(scale=0.2), seeded())) - 24
+    assert place[:, 0].abs().max() < 0.05
+    zoom = place[:, 1] / 12
+    assert 0.79 < zoom.min() < 0.83
+    assert 1.17 < zoom.max() < 1.21
+
+
+def test_what_leaves_the_frame_is_replaced_by_the_edge_not_by_black():
+    white = torch.full((20, 48, 48), 255, dtype=torch.uint8)
+    batch = augment(white, Policy(degrees=45, scale=0.3, shift=20), seeded())
+    np.testing.assert_allclose(batch, 2, atol=1e-4)
+
+
+def test_brightness_moves_the_mean_and_contrast_keeps_it():
+    soft = (IMAGES[:1] // 4 + 96).repeat(200, 1, 1)  # far from black and white: nothing is cut off
+    plain = normalise(soft)
+    light = augment(soft, Policy(brightness=0.1), seeded()) - plain
+    assert light.flatten(1).std(1).max() < 1e-5
+    assert 0.38 < light.mean((1, 2, 3)).abs().max() <= 0.4001  # a tenth of the range of four
+    strong = augment(soft, Policy(contrast=0.3), seeded())
+    np.testing.assert_allclose(strong.mean((1, 2, 3)), plain.mean((1, 2, 3)), atol=1e-5)
+    gain = strong.flatten(1).std(1) / plain.flatten(1).std(1)
+    assert 0.7 <= gain.min() < 0.72
+    assert 1.28 < gain.max() <= 1.3001
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_erase_blanks_one_rectangle_in_its_share_of_the_images(share):
+    images = torch.full((500, 48, 48), 255, dtype=torch.uint8)
+    hole = augment(images, Policy(erase=share), seeded())[:, 0] == 0
+    erased = hole.any((1, 2))
+    assert abs(erased.float().mean() - share) < 0.06
+    if share:
+        area = hole[erased].float().mean((1, 2))
+        assert 0.04 < area.min() < 0.08
+        assert 0.2 < area.max() <= 0.26
+        height, width = hole[erased].any(2).sum(1), hole[erased].any(1).sum(1)
+        assert torch.equal(height * width, hole[erased].sum((1, 2)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_seed_means_the_same_faces_on_every_device(device, name):
+    there = augment(IMAGES.to(device), policy(name), seeded())
+    assert there.device.type == device
+    np.testing.assert_allclose(there.cpu(), augment(IMAGES, policy(name), seeded()), atol=2e-3)
+
+
+def test_an_unknown_policy_lists_the_choices():
+    with pytest.raises(FerError, match="augmentation='wild'.*none, flip, standard, strong"):
+        policy("wild")
+
+
+def test_the_policies_grow_from_none_to_strong():
+    for weaker, stronger in zip(list(POLICIES.values()), list(POLICIES.values())[1:], strict=False):
+        assert all(low <= high for low, high in
+                   zip(dataclasses.astuple(weaker), dataclasses.astuple(stronger), strict=True))
+        assert weaker != stronger

@@ -1,0 +1,194 @@
+"""papermill end to end: the real notebooks on small synthetic sets, through the command line as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fer_helpers import batch
+from fer_helpers.emotions import EMOTIONS
+from fer_helpers.files import FerError
+from fer_helpers.readers import load_faces
+from fer_helpers.runs import load_runs
+from fer_helpers.synthetic import make_faces
+from fer_helpers.training import TrainConfig
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+TINY = ["epochs=1", "train_limit=128"]
+
+
+def fer(*arguments, cwd, **environment):
+    """The installed command, in a process of its own."""
+    return subprocess.run([sys.executable, "-c", "from fer_helpers.cli import main; main()", *map(str, arguments)],
+                          cwd=cwd, capture_output=True, text=True, check=False, timeout=500,
+                          env=os.environ | {key: str(value) for key, value in environment.items()})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small set of drawn faces as a class-folder tree on disk."""
+    root = tmp_path_factory.mktemp("faces")
+    faces = make_faces(dict.fromkeys(EMOTIONS, 60), test=dict.fromkeys(EMOTIONS, 12), seed=5)
+    for image, label, name, split in zip(faces.images.numpy(), faces.labels, faces.ids, faces.split, strict=True):
+        place = root / split / faces.classes[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{name}.png")
+    return root
+
+
+def test_the_six_notebooks_of_the_design_are_there():
+    assert [path.stem for path in batch.find_notebooks(NOTEBOOKS)] == [
+        "01_data_exploration", "02_training", "03_architectures", "04_optimization", "05_class_ambiguity",
+        "06_failure_analysis"]
+
+
+def test_a_folder_without_notebooks_is_an_error(tmp_path):
+    with pytest.raises(FerError, match="numbered notebooks"):
+        batch.find_notebooks(tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_keeps_the_house_rules(path):
+    cells = nbformat.read(path, 4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "**Question.**" in cells[0].source
+    assert code[0].metadata.get("tags") == ["parameters"]
+    assert sum("answer" in cell.metadata.get("tags", []) for cell in cells) == 1
+    assert all(len(cell.source.splitlines()) <= 15 for cell in code)
+    shown = code[next(n for n, cell in enumerate(code) if "answer" in cell.metadata.get("tags", [])):]
+    assert all(cell.outputs for cell in shown), "not rendered: make notebooks"
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+
+
+def test_the_plan_of_a_sweep_has_the_id_the_notebook_will_use(faces):
+    notebook = NOTEBOOKS / "02_training.ipynb"
+    plan = batch.plan_sweep({"arch": ["simple_cnn", "vgg16"], "label_smoothing": [0.0, 0.1]}, notebook, faces)
+    assert len(plan) == 4
+    assert {p["settings"]["label_smoothing"] for p in plan.values()} == {0.0, 0.1}
+    assert {p["arch"] for p in plan.values()} == {"simple_cnn", "vgg16"}
+
+
+@pytest.mark.parametrize(("axes", "message"), [
+    ({"archs": ["vgg16"]}, "unknown setting archs"), ({"arch": ["vgg99"]}, "vgg99"), ({"arch": []}, "no value")])
+def test_an_impossible_grid_is_refused_before_anything_runs(axes, message, faces, tmp_path):
+    with pytest.raises(FerError, match=message):
+        batch.plan_sweep(axes, NOTEBOOKS / "02_training.ipynb", faces)
+
+
+def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder, tmp_path):
+    store = tmp_path / "store"
+    grid = ["arch=simple_cnn,compact", "optimizer=sgd,adam", *TINY]
+    # One run is made to fail: where its checkpoint should be lies something else.
+    axes = {"arch": ["simple_cnn"], "optimizer": ["adam"], "epochs": [1], "train_limit": [128]}
+    victim = next(iter(batch.plan_sweep(axes, NOTEBOOKS / "02_training.ipynb", load_faces(folder))))
+    (store / victim).mkdir(parents=True)
+    (store / victim / "checkpoint.pt").write_text("not a checkpoint")
+    first = fer("sweep", *grid, "--data", folder, "--store", store, "--jobs", 2, cwd=NOTEBOOKS.parent)
+    assert first.returncode == 1 and "Traceback" not in first.stderr
+    assert f"failed: {victim}" in first.stderr and "checkpoint.pt" in first.stderr
+    table = pd.read_csv(store / "sweep.csv").set_index("run_id")
+    assert list(table["status"]).count("finished") == 3 and table.loc[victim, "status"] == "failed"
+    assert "delete it" in json.loads((store / victim / "failure.json").read_text())["error"]
+    runs = load_runs(store)
+    assert len(runs) == 3 and set(runs["arch"]) == {"simple_cnn", "compact"}
+    for run in runs["run"]:
+        cells = nbformat.read(run.folder / "02_training.ipynb", 4).cells
+        assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
+    # Once the cause is gone the same command trains just what is missing.
+    (store / victim / "checkpoint.pt").unlink()
+    second = fer("sweep", *grid, "--data", folder, "--store", store, cwd=NOTEBOOKS.parent)
+    assert second.returncode == 0, second.stderr
+    table = pd.read_csv(store / "sweep.csv").set_index("run_id")
+    assert list(table["status"]).count("skipped") == 3 and table.loc[victim, "status"] == "finished"
+    assert not (store / victim / "failure.json").exists()
+
+
+def test_papermill_runs_the_workhorse_with_its_own_parameters(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", NOTEBOOKS / "02_training.ipynb", tmp_path / "out.ipynb", "-p", "arch",
+         "simple_cnn", "-p", "optimizer", "adam", "-p", "classes", "3", "-p", "epochs", "1", "-p", "train_limit", "200",
+         "--no-progress-bar"], capture_output=True, text=True, check=False,
+        env=os.environ | {"FER_RUNS": str(tmp_path / "runs"), "TQDM_DISABLE": "1"})
+    assert done.returncode == 0, done.stderr
+    run = load_runs(tmp_path / "runs")["run"].iloc[0]
+    assert run.config == TrainConfig(arch="simple_cnn", optimizer="adam", classes=3, epochs=1, train_limit=200,
+                                     batch_size=64)
+
+
+def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder, tmp_path):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    for name in ("01_data_exploration", "02_training"):
+        (notebooks / f"{name}.ipynb").write_bytes((NOTEBOOKS / f"{name}.ipynb").read_bytes())
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Broken"),
+                                             nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
+                                             nbformat.v4.new_code_cell("raise ValueError('on purpose')")])
+    nbformat.write(broken, notebooks / "03_broken.ipynb")
+    done = fer("report", "arch=simple_cnn", *TINY, "--data", folder, "--out", tmp_path / "report", "--notebooks",
+               notebooks, "--store", tmp_path / "runs", cwd=tmp_path)
+    assert done.returncode == 1 and "ValueError: on purpose" in done.stdout and "Traceback" not in done.stderr
+    page = (tmp_path / "report" / "index.html").read_text()
+    for name in ("01_data_exploration", "02_training", "03_broken"):
+        assert f"{name}.html" in page and (tmp_path / "report" / f"{name}.html").stat().st_size > 10_000
+    assert "The simple_cnn network is right on" in page and "ValueError: on purpose" in page
+    assert str(tmp_path / "report" / "index.html") in done.stdout
+    assert load_runs(tmp_path / "runs")["epochs"].tolist() == [1]
+
+
+def test_the_profiles_name_parameters_that_notebooks_have():
+    known = set().union(*(batch.notebook_defaults(path) for path in NOTEBOOKS.glob("*.ipynb")))
+    for profile in batch.PROFILES.values():
+        assert set(profile) <= known
+
+
+def test_an_unknown_profile_is_refused(tmp_path):
+    with pytest.raises(FerError, match="quick or full"):
+        batch.report(tmp_path, profile="slow")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["data", "check", "no/such/folder"], "no/such/folder"), (["train", "arch=vgg99"], "vgg99"),
+    (["train", "epochs=-1"], "epochs=-1"), (["train", "epochs"], "KEY=VALUE"), (["train", "speed=9"], "speed"),
+    (["train", "arch=vgg16,vgg19"], "fer sweep"), (["sweep", "archs=vgg16"], "archs"), (["runs"], "no finished run"),
+    (["report", "--profile", "slow"], "quick or full"), (["sweep", "--data", "nowhere"], "nowhere"),
+    (["train", "classes=5"], "classes=5"), (["train", "lr=abc"], "lr='abc'")])
+def test_a_users_error_is_one_line_without_a_traceback(arguments, message, tmp_path):
+    done = fer(*arguments, cwd=NOTEBOOKS.parent, FER_RUNS=tmp_path / "runs")
+    assert done.returncode == 2 and message in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_and_runs_print_what_they_did(folder, tmp_path):
+    done = fer("train", "arch=simple_cnn", "batch_size=32", *TINY, "--data", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "always the majority class" in done.stdout and "clean_test" in done.stdout
+    listed = fer("runs", cwd=tmp_path)
+    assert listed.returncode == 0 and "simple_cnn-sgd-onecycle-c6-s0" in listed.stdout
+    assert "clean_test_accuracy" in fer("runs", "--csv", cwd=tmp_path).stdout.splitlines()[0]
+
+
+def test_models_are_listed_with_their_cost(tmp_path):
+    table = fer("models", cwd=tmp_path).stdout
+    assert "resnet50" in table and "parameters" in table
+
+
+def test_data_check_prints_a_table_or_json_and_fails_on_errors(folder, tmp_path):
+    good = fer("data", "check", folder, "--json", cwd=tmp_path)
+    assert good.returncode == 0 and isinstance(json.loads(good.stdout), dict)
+    blank = tmp_path / "blank"
+    for split in ("train", "test"):
+        for name in ("happy", "sad"):
+            (blank / split / name).mkdir(parents=True)
+            for number in range(3):
+                Image.fromarray(np.zeros((48, 48), np.uint8)).save(blank / split / name / f"{split}{name}{number}.png")
+    bad = fer("data", "check", blank, cwd=tmp_path)
+    assert bad.returncode == 1 and "constant" in bad.stdout + bad.stderr

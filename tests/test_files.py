@@ -1,0 +1,163 @@
+import errno
+import json
+import os
+import threading
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fer_helpers.files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
+
+
+def test_write_atomic_makes_the_folders_and_the_file(tmp_path):
+    path = tmp_path / "a" / "b" / "note.txt"
+    write_atomic(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["note.txt"]
+
+
+def test_write_atomic_takes_a_string_as_path(tmp_path):
+    write_atomic(str(tmp_path / "note.txt"), lambda temporary: temporary.write_text("new"))
+    assert (tmp_path / "note.txt").read_text() == "new"
+
+
+def test_temporary_file_has_the_suffix_that_writers_go_by(tmp_path):
+    seen = []
+    write_atomic(tmp_path / "table.csv", lambda temporary: seen.append(temporary) or temporary.write_text("a"))
+    assert seen[0].suffix == ".csv"
+    assert seen[0].parent == tmp_path
+
+
+@pytest.mark.parametrize("error", [ValueError("half-way"), KeyboardInterrupt(), FerError("mine")])
+def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path, error):
+    path = tmp_path / "note.txt"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half of the ne")
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        write_atomic(path, fail)
+    assert raised.value is error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["note.txt"]
+
+
+def test_readers_see_the_old_file_or_the_whole_new_one(tmp_path):
+    path, broken, stop = tmp_path / "values.json", [], threading.Event()
+    write_json(path, [0] * 20_000)
+
+    def read():
+        while not stop.is_set():
+            values = json.loads(path.read_text())
+            if len(values) != 20_000 or len(set(values)) != 1:
+                broken.append(values[:3])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, 12):
+            write_json(path, [number] * 20_000)
+    finally:
+        stop.set()
+        reader.join()
+    assert not broken
+
+
+def test_full_disk_names_file_and_fix_and_leaves_nothing(full_disk):
+    path = full_disk / "big.bin"
+    with pytest.raises(FerError, match=r"big\.bin.*space.*free some space") as raised:
+        write_atomic(path, lambda temporary: temporary.write_bytes(bytes(1 << 20)))
+    assert raised.value.__cause__.errno == errno.ENOSPC
+    assert os.listdir(full_disk) == []
+
+
+def test_full_disk_keeps_the_old_file(full_disk):
+    path = full_disk / "note.txt"
+    write_atomic(path, lambda temporary: temporary.write_text("old"))
+    with pytest.raises(FerError):
+        write_atomic(path, lambda temporary: temporary.write_bytes(bytes(1 << 20)))
+    assert path.read_text() == "old"
+    assert os.listdir(full_disk) == ["note.txt"]
+
+
+def test_missing_permission_names_file_and_fix_and_leaves_nothing(locked_folder):
+    with pytest.raises(FerError, match=r"note\.txt: no permission.*rights"):
+        write_atomic(locked_folder / "note.txt", lambda temporary: temporary.write_text("new"))
+    assert os.listdir(locked_folder) == []
+
+
+def test_a_file_where_a_folder_is_wanted_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FerError, match=r"note\.txt"):
+        write_atomic(tmp_path / "file" / "note.txt", lambda temporary: temporary.write_text("new"))
+
+
+def test_a_folder_where_the_file_is_wanted_is_explained_and_nothing_is_left(tmp_path):
+    (tmp_path / "note.txt").mkdir()
+    with pytest.raises(FerError, match=r"note\.txt"):
+        write_atomic(tmp_path / "note.txt", lambda temporary: temporary.write_text("new"))
+    assert os.listdir(tmp_path) == ["note.txt"]
+
+
+def test_explain_os_errors_leaves_other_errors_alone():
+    with pytest.raises(ZeroDivisionError), explain_os_errors("x", "reading"):
+        1 / 0  # noqa: B018
+    with pytest.raises(FerError, match="^x: .* while reading; ") as raised, explain_os_errors("x", "reading"):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+                    | st.text(), lambda part: st.lists(part) | st.dictionaries(st.text(), part), max_leaves=10)
+
+
+@hypothesis.settings(max_examples=15)
+@given(JSON)
+def test_json_comes_back_as_it_was_written(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "value.json"
+    write_json(path, value)
+    assert read_json(path, "mend it") == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"a": float("-inf")}]])
+def test_json_without_nan_and_infinity(tmp_path, value):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "value.json", value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00", b"accuracy: 1"])
+def test_broken_json_names_file_and_fix(tmp_path, content):
+    path = tmp_path / "value.json"
+    path.write_bytes(content)
+    with pytest.raises(FerError, match=r"value\.json.*delete the run"):
+        read_json(path, "delete the run")
+
+
+def test_missing_json_names_file_and_fix(tmp_path):
+    with pytest.raises(FerError, match=r"value\.json.*delete the run"):
+        read_json(tmp_path / "value.json", "delete the run")
+
+
+@given(st.lists(st.binary(max_size=6), max_size=5), st.lists(st.binary(max_size=6), max_size=5))
+def test_digests_are_equal_only_for_equal_parts(first, second):
+    assert (digest(*first) == digest(*second)) == (first == second)
+
+
+@given(st.binary(min_size=1), st.data())
+def test_digest_depends_on_where_the_parts_end(content, data):
+    cut = data.draw(st.integers(0, len(content)))
+    assert digest(content[:cut], content[cut:]) != digest(content)
+    # A part that imitates the size prefix of the next is still another list of parts.
+    assert digest(b"1:a", b"b") != digest(b"1", b"a1:b")
+
+
+@given(st.text(), st.integers(1, 64))
+def test_digest_has_the_wanted_length_and_reads_text_as_utf8(text, length):
+    assert len(digest(text, length=length)) == length
+    assert digest(text, length=64).startswith(digest(text.encode(), length=length))
+    assert set(digest(text)) <= set("0123456789abcdef")

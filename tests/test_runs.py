@@ -1,0 +1,436 @@
+import getpass
+import json
+import multiprocessing
+import pickle
+import platform
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from fer_helpers.data import FaceSet
+from fer_helpers.emotions import CLASS_SETS
+from fer_helpers.evaluation import compare, evaluate
+from fer_helpers.files import FerError
+from fer_helpers.runs import (
+    Run,
+    compare_runs,
+    default_store,
+    environment,
+    load_runs,
+    load_weights,
+    predict_table,
+    run_id,
+    run_table,
+    train_run,
+)
+from fer_helpers.training import Diverged, TrainConfig, predict_logits, prepare_faces
+from tests.conftest import easy_faces
+from tests.test_training import Payload, wait_for
+
+TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
+                   precision="fp32", warmup_epochs=0.0)
+FILES = {"config.json", "environment.json", "history.csv", "predictions.csv", "weights.safetensors", "metrics.json"}
+
+
+def train(config: TrainConfig, faces: FaceSet, store: Path) -> Run:
+    return train_run(config, faces, store, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def leaky() -> FaceSet:
+    """Three test images are copies of train images; disgust stays outside the six classes."""
+    faces = easy_faces()
+    images, train, test = faces.images.clone(), faces.split == "train", faces.split == "test"
+    kept = faces.labels.numpy() != 1
+    images[np.flatnonzero(test & kept)[:3]] = images[np.flatnonzero(train & kept)[:3]]
+    return replace(faces, images=images)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def run(leaky, store) -> Run:
+    return train(TINY, leaky, store)
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Run:
+    """The same run in a folder of its own, to be damaged."""
+    shutil.copytree(run.folder, tmp_path / "store" / run.name)
+    return Run(tmp_path / "store" / run.name)
+
+
+# ---------------------------------------------------------------- what is kept
+
+def test_a_finished_run_has_the_documented_files_and_no_other(run, leaky, store):
+    assert {path.name for path in run.folder.iterdir()} == FILES
+    assert run.folder == store / run_id(TINY, leaky)
+    assert run.name == run.folder.name
+
+
+def test_a_finished_run_is_returned_not_trained_again(run, leaky, store):
+    before = {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+    assert train(TINY, leaky, store).folder == run.folder
+    assert {path.name: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
+
+
+def test_the_configuration_comes_back(run):
+    assert run.config == TINY
+
+
+def test_history_has_a_row_per_epoch(run):
+    assert run.history["epoch"].tolist() == [1, 2]
+    assert np.isfinite(run.history.to_numpy()).all()
+    assert run.environment["best_epoch"] == run.history["epoch"][run.history["val_loss"].idxmin()]
+
+
+def test_predictions_are_those_of_validation_and_test_by_image_id(run, leaky):
+    view, table = prepare_faces(TINY, leaky), run.predictions
+    rows = view.take(view.split != "train")
+    assert table["id"].tolist() == rows.ids.tolist()
+    assert table["split"].tolist() == rows.split.tolist()
+    assert table["true"].tolist() == [view.classes[label] for label in rows.labels]
+    assert table["in_train"].dtype == bool
+    test = table["split"] == "test"
+    assert table.loc[test, "in_train"].sum() == 3
+    assert set(table["id"]).isdisjoint(view.only("train").ids)
+
+
+def test_probabilities_sum_to_one_and_decide_the_prediction(run):
+    table = run.predictions
+    probs = table[[f"prob_{name}" for name in CLASS_SETS[6]]].to_numpy()
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-4)
+    np.testing.assert_allclose(probs.max(1), table["confidence"], atol=1e-6)
+    assert table["predicted"].tolist() == [CLASS_SETS[6][number] for number in probs.argmax(1)]
+    for split in ("val", "test"):
+        np.testing.assert_array_equal(run.probabilities(split), probs[(table["split"] == split).to_numpy()])
+
+
+def test_the_stored_model_gives_the_stored_predictions(run, leaky):
+    view, model = prepare_faces(TINY, leaky), run.model()
+    assert not model.training
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    probs = predict_logits(model, view.only("test").images).softmax(1)
+    np.testing.assert_allclose(run.probabilities("test"), probs, atol=2e-5)
+    again = predict_table(model, view)
+    assert again["predicted"].tolist() == run.predictions["predicted"].tolist()
+    assert again["id"].tolist() == run.predictions["id"].tolist()
+
+
+def test_metrics_are_those_of_the_stored_predictions(run):
+    table = run.predictions
+    parts = {"val": table["split"] == "val", "test": table["split"] == "test",
+             "clean_test": (table["split"] == "test") & ~table["in_train"]}
+    assert set(run.metrics) == set(parts)
+    for split, rows in parts.items():
+        part = table[rows]
+        labels = part["true"].map(CLASS_SETS[6].index).to_numpy()
+        expected = evaluate(labels, part[[f"prob_{name}" for name in CLASS_SETS[6]]].to_numpy(), CLASS_SETS[6])
+        assert run.metrics[split].accuracy.value == expected.accuracy.value
+        assert run.metrics[split].ece.value == pytest.approx(expected.ece.value, abs=1e-4)
+        np.testing.assert_array_equal(run.metrics[split].confusion, expected.confusion)
+
+
+def test_the_clean_test_excludes_leaked_images(run):
+    assert run.metrics["test"].count == 36
+    assert run.metrics["clean_test"].count == 33
+
+
+def test_the_majority_is_that_of_the_train_split(tmp_path):
+    faces = easy_faces()
+    rare = (faces.split == "train") & (faces.labels.numpy() != 3) & (np.arange(len(faces)) % 3 > 0)
+    run = train(replace(TINY, epochs=1), faces.take(~rare), tmp_path)
+    test = run.predictions[run.predictions["split"] == "test"]
+    assert run.metrics["test"].majority.value == pytest.approx((test["true"] == "happiness").mean())
+
+
+def test_the_run_learnt_something(run):
+    assert run.metrics["test"].accuracy.low > run.metrics["test"].chance
+
+
+# ---------------------------------------------------------------- identity
+
+def test_any_change_gives_another_id(leaky):
+    configs = [TINY, *(replace(TINY, **change) for change in (
+        {"lr": 0.01}, {"epochs": 3}, {"seed": 1}, {"classes": 3}, {"arch": "compact"}, {"optimizer": "adam"},
+        {"patience": 2}, {"label_smoothing": 0.1}, {"precision": "bf16"}, {"weight_decay": 0.0}))]
+    assert len({run_id(config, leaky) for config in configs}) == len(configs)
+    assert run_id(TINY, leaky) == run_id(TrainConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))), leaky)
+    assert run_id(TINY, leaky) != run_id(TINY, leaky.take(np.arange(1, len(leaky))))
+
+
+def test_other_votes_give_another_id():
+    voted = easy_faces(votes=True)
+    assert run_id(TINY, voted) != run_id(TINY, replace(voted, votes=voted.votes.flip(1)))
+
+
+def test_the_same_settings_have_the_same_id_however_they_are_written(leaky):
+    assert run_id(replace(TINY, warmup_epochs=0, weight_decay=0), leaky) == run_id(
+        replace(TINY, warmup_epochs=0.0, weight_decay=0.0, classes="6"), leaky)
+
+
+def test_an_id_can_be_read_and_used_as_a_folder_name(leaky):
+    name = run_id(replace(TINY, seed=3), leaky)
+    assert name.startswith("simple_cnn-sgd-onecycle-c6-s3-")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def test_the_store_is_the_folder_of_the_environment_or_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_RUNS", str(tmp_path / "mine"))
+    assert default_store() == tmp_path / "mine"
+    monkeypatch.delenv("FER_RUNS")
+    (tmp_path / "notebooks").mkdir()
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert default_store().resolve() == (tmp_path / "runs").resolve()
+
+
+def test_a_run_without_a_store_goes_to_the_default_one(leaky, monkeypatch, tmp_path):
+    monkeypatch.setenv("FER_RUNS", str(tmp_path))
+    run = train_run(replace(TINY, epochs=1, train_limit=16), leaky, device="cpu", progress=False)
+    assert run.folder.parent == tmp_path
+    assert list(load_runs().index) == [run.name]
+
+
+# ---------------------------------------------------------------- tables of runs
+
+def test_load_runs_is_a_tidy_table(run, store):
+    table = load_runs(store)
+    assert table.index.name == "run_id"
+    row = table.loc[run.name]
+    for name, value in TINY.to_dict().items():
+        assert row[name] == value or (value is None and pd.isna(row[name]))
+    for split in ("val", "test", "clean_test"):
+        scores = run.metrics[split]
+        assert row[f"{split}_accuracy"] == scores.accuracy.value
+        assert (row[f"{split}_low"], row[f"{split}_high"]) == (scores.accuracy.low, scores.accuracy.high)
+        assert (row[f"{split}_macro_f1"], row[f"{split}_ece"]) == (scores.macro_f1.value, scores.ece.value)
+    assert row["majority"] == run.metrics["test"].majority.value
+    assert row["data"] == "easy faces"
+    assert row["precision"] == "fp32"
+    assert row["train_seconds"] > 0
+    assert row["run"].folder == run.folder
+
+
+def test_load_runs_of_an_empty_or_missing_store_is_empty(tmp_path):
+    assert len(load_runs(tmp_path)) == 0
+    assert len(load_runs(tmp_path / "nowhere")) == 0
+    assert load_runs(tmp_path).index.name == "run_id"
+
+
+def test_run_table_takes_any_runs_in_their_order(run, copy):
+    other = Run(copy.folder.rename(copy.folder.with_name("another")))
+    assert list(run_table([run, other]).index) == [run.name, "another"]
+    assert list(run_table([other, run]).index) == ["another", run.name]
+
+
+def test_runs_are_compared_image_by_image(run, leaky, tmp_path):
+    other = train(replace(TINY, epochs=1, optimizer="adam", lr=1e-4), leaky, tmp_path)
+    result = compare_runs(run, other)
+    test = [one.predictions[one.predictions["split"] == "test"] for one in (run, other)]
+    right = [(part["true"] == part["predicted"]).to_numpy() for part in test]
+    assert result == compare(*right)
+    assert compare_runs(run, run).p_value == 1
+
+
+def test_runs_on_different_images_are_not_compared(run, copy):
+    table = pd.read_csv(copy.folder / "predictions.csv")
+    table.drop(table.index[table["split"] == "test"][0]).to_csv(copy.folder / "predictions.csv", index=False)
+    with pytest.raises(FerError, match="different images"):
+        compare_runs(run, copy)
+
+
+def test_runs_are_paired_by_id_not_by_order(run, copy):
+    table = pd.read_csv(copy.folder / "predictions.csv")
+    table.iloc[::-1].to_csv(copy.folder / "predictions.csv", index=False)
+    assert compare_runs(run, copy).only_first == compare_runs(run, copy).only_second == 0
+
+
+# ---------------------------------------------------------------- environment
+
+def test_the_environment_has_versions_and_no_names_of_host_or_user(run):
+    values = run.environment
+    assert values["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"fer_helpers", "torch", "torchvision", "numpy", "scikit-learn"} <= set(values["packages"])
+    assert values["python"] == platform.python_version()
+    assert values["images"] == {"train": 72, "val": 24, "test": 36}
+    assert (values["device"], values["precision"]) == ("cpu", "fp32")
+    assert 0 < values["train_seconds"] <= values["total_seconds"]
+    text = json.dumps(values)
+    for private in (platform.node(), str(Path.home()), getpass.getuser()):
+        assert len(private) < 3 or f'"{private}' not in text
+    assert platform.node() not in text or len(platform.node()) < 5
+
+
+def test_the_environment_can_be_written_as_json():
+    assert json.loads(json.dumps(environment())) == environment()
+
+
+def test_the_fingerprint_of_the_whole_data_is_kept(run, leaky):
+    assert run.environment["data_fingerprint"] == leaky.fingerprint
+
+
+# ---------------------------------------------------------------- failures
+
+def test_a_failing_fit_leaves_its_reason_and_is_not_listed(leaky, tmp_path):
+    config = replace(TINY, lr=100, schedule="constant")
+    with pytest.raises(Diverged) as raised:
+        train(config, leaky, tmp_path)
+    folder = tmp_path / run_id(config, leaky)
+    assert json.loads((folder / "failure.json").read_text()) == {"error": str(raised.value)}
+    assert json.loads((folder / "config.json").read_text()) == config.to_dict()
+    assert not (folder / "metrics.json").exists()
+    assert len(load_runs(tmp_path)) == 0
+
+
+def test_a_later_success_removes_the_failure(leaky, tmp_path):
+    config = replace(TINY, epochs=1, train_limit=16)
+    folder = tmp_path / run_id(config, leaky)
+    folder.mkdir()
+    (folder / "failure.json").write_text('{"error": "an earlier try"}')
+    assert {path.name for path in train(config, leaky, tmp_path).folder.iterdir()} == FILES
+
+
+def test_an_interrupted_run_is_not_listed_and_is_resumed(leaky, tmp_path):
+    config = replace(TINY, epochs=4, augmentation="standard")
+    folder = tmp_path / "killed" / run_id(config, leaky)
+    process = multiprocessing.get_context("spawn").Process(
+        target=train_run, args=(config, leaky, tmp_path / "killed", "cpu", False))
+    process.start()
+    wait_for(folder / "checkpoint.pt", process)
+    process.kill()
+    process.join()
+    assert (folder / "checkpoint.pt").exists()
+    assert not (folder / "metrics.json").exists(), "the run was over before it could be killed"
+    assert len(load_runs(tmp_path / "killed")) == 0
+    resumed, whole = train(config, leaky, tmp_path / "killed"), train(config, leaky, tmp_path / "whole")
+    for name in ("weights.safetensors", "predictions.csv", "metrics.json", "config.json"):
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert list(load_runs(tmp_path / "killed").index) == [resumed.name]
+    assert {path.name for path in resumed.folder.iterdir() if not path.name.startswith(".")} == FILES
+
+
+def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
+    with pytest.raises(FerError, match=r"free some space"):
+        train(replace(TINY, epochs=1, train_limit=16), leaky, full_disk / "runs")
+    assert len(load_runs(full_disk / "runs")) == 0
+    assert not list(full_disk.glob("runs/*/.*"))
+
+
+def test_a_store_without_permission_is_named(leaky, locked_folder):
+    with pytest.raises(FerError, match="no permission.*rights"):
+        train(replace(TINY, epochs=1, train_limit=16), leaky, locked_folder / "runs")
+
+
+def test_a_test_split_of_nothing_but_leaks_is_named_or_scored(leaky, tmp_path):
+    test = np.flatnonzero(leaky.split == "test")
+    models = np.flatnonzero((leaky.split == "train") & (leaky.labels.numpy() != 1))
+    images = leaky.images.clone()
+    images[test] = images[models[:len(test)]]
+    try:
+        run = train(replace(TINY, epochs=1), replace(leaky, images=images), tmp_path)
+    except FerError as error:
+        assert "test" in str(error)  # noqa: PT017
+    else:
+        assert run.metrics["test"].count == 36
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"test": {}}', b'{"test": 3}', b"\xff\xfe"])
+def test_broken_metrics_name_their_file(content, copy):
+    (copy.folder / "metrics.json").write_bytes(content)
+    with pytest.raises(FerError, match=r"metrics\.json"):
+        _ = copy.metrics["test"]
+    with pytest.raises(FerError, match=r"metrics\.json"):
+        load_runs(copy.folder.parent)
+
+
+@pytest.mark.parametrize(("name", "read"), [
+    ("config.json", lambda run: run.config), ("environment.json", lambda run: run.environment["packages"]),
+    ("history.csv", lambda run: run.history["epoch"]), ("predictions.csv", lambda run: run.probabilities()),
+    ("weights.safetensors", lambda run: run.model())])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe\x80" * 20, b"[]"], ids=["empty", "binary", "list"])
+def test_every_other_broken_file_is_named_with_the_fix(name, read, content, copy):
+    (copy.folder / name).write_bytes(content)
+    with pytest.raises(FerError) as raised:
+        read(copy)
+    assert name in str(raised.value)
+    assert "train it again" in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "read"), [
+    ("config.json", lambda run: run.config), ("environment.json", lambda run: run.environment),
+    ("history.csv", lambda run: run.history), ("predictions.csv", lambda run: run.predictions),
+    ("weights.safetensors", lambda run: run.model()), ("metrics.json", lambda run: run.metrics)])
+def test_a_missing_file_is_named(name, read, copy):
+    (copy.folder / name).unlink()
+    with pytest.raises(FerError, match=name.replace(".", r"\.")):
+        read(copy)
+
+
+def test_a_configuration_of_an_unknown_setting_names_its_file(copy):
+    (copy.folder / "config.json").write_text(json.dumps(TINY.to_dict() | {"gpu": 1}))
+    with pytest.raises(FerError, match=r"config\.json.*gpu"):
+        _ = copy.config
+
+
+# ---------------------------------------------------------------- weights
+
+def test_weights_of_another_architecture_or_class_number_are_refused(run):
+    path = run.folder / "weights.safetensors"
+    with pytest.raises(FerError, match=r"weights\.safetensors.*6-class compact"):
+        load_weights(path, replace(TINY, arch="compact"))
+    with pytest.raises(FerError, match=r"weights\.safetensors.*3-class simple_cnn"):
+        load_weights(path, replace(TINY, classes=3))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value, copy):
+    path = copy.folder / "weights.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights["classifier.bias"][1] = value
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(FerError, match=r"weights\.safetensors: classifier\.bias.*NaN or infinite"):
+        copy.model()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_refused(share, copy):
+    path = copy.folder / "weights.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:int(len(data) * share)])
+    with pytest.raises(FerError, match=r"weights\.safetensors.*train it again"):
+        copy.model()
+
+
+def test_weights_with_a_tensor_missing_or_too_many_are_refused(copy):
+    path = copy.folder / "weights.safetensors"
+    weights = safetensors.torch.load_file(path)
+    for changed in ({name: value for name, value in weights.items() if name != "classifier.bias"},
+                    weights | {"extra": torch.zeros(1)}):
+        safetensors.torch.save_file(changed, path)
+        with pytest.raises(FerError, match=r"weights\.safetensors"):
+            copy.model()
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(FerError, match=r"nowhere\.safetensors"):
+        load_weights(tmp_path / "nowhere.safetensors", TINY)
+
+
+@pytest.mark.parametrize("write", [lambda value, path: path.write_bytes(pickle.dumps(value)), torch.save],
+                         ids=["pickle", "torch"])
+def test_a_pickle_in_place_of_the_weights_is_refused_and_not_run(write, tmp_path):
+    path, trace = tmp_path / "weights.safetensors", tmp_path / "trace"
+    write(Payload(trace), path)
+    with pytest.raises(FerError, match=r"weights\.safetensors"):
+        load_weights(path, TINY)
+    assert not trace.exists()

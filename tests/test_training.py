@@ -1,0 +1,663 @@
+import dataclasses
+import functools
+import json
+import math
+import multiprocessing
+import pickle
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fer_helpers.augment import POLICIES
+from fer_helpers.data import FaceSet
+from fer_helpers.emotions import CLASS_SETS, EMOTIONS, VOTE_COLUMNS
+from fer_helpers.files import FerError
+from fer_helpers.models import list_models
+from fer_helpers.training import (
+    DEFAULT_LR,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULES,
+    Diverged,
+    TrainConfig,
+    choose_device,
+    choose_precision,
+    compute_loss,
+    fit,
+    lr_factor,
+    predict_logits,
+    prepare_faces,
+)
+from tests.conftest import easy_faces
+
+TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
+                   precision="fp32", warmup_epochs=0.0)
+OTHER_DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+
+fit_quietly = functools.partial(fit, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def view(faces) -> FaceSet:
+    return prepare_faces(TINY, faces)
+
+
+def weights_equal(first, second) -> bool:
+    a, b = first.model.state_dict(), second.model.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def same_history(first, second) -> bool:
+    return first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
+
+
+# ---------------------------------------------------------------- configuration
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("arch", "alexnet"), ("classes", 5), ("classes", "six"), ("batch_norm", "yes"), ("batch_norm", None),
+    ("optimizer", "lion"), ("optimizer", None), ("lr", -0.1), ("lr", 1000), ("lr", "fast"), ("lr", float("nan")),
+    ("lr", float("inf")), ("lr", True), ("momentum", 1.0), ("momentum", -0.1), ("momentum", None),
+    ("weight_decay", -1), ("weight_decay", float("nan")), ("schedule", "linear"), ("warmup_epochs", -1),
+    ("epochs", 0), ("epochs", -3), ("epochs", 2.5), ("epochs", True), ("epochs", "10"), ("epochs", None),
+    ("batch_size", 1), ("batch_size", 0), ("batch_size", 32.0), ("loss", "hinge"), ("label_smoothing", -0.1),
+    ("label_smoothing", 1.1), ("class_weights", "inverse"), ("augmentation", "wild"), ("precision", "fp16"),
+    ("clip_norm", 0), ("clip_norm", -1), ("patience", 0), ("patience", 1.5), ("val_fraction", 0), ("val_fraction", 1),
+    ("val_fraction", -0.5), ("train_limit", 0), ("train_limit", 1.5), ("seed", -1), ("seed", 0.5), ("seed", None),
+])
+def test_an_impossible_setting_is_named_with_its_value(name, value):
+    with pytest.raises(FerError) as raised:
+        TrainConfig(**{name: value})
+    assert f"{name}={value!r}" in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "choices"), [
+    ("arch", list_models()), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
+    ("augmentation", POLICIES), ("precision", ("auto", "fp32", "bf16")), ("class_weights", ("none", "balanced")),
+])
+def test_the_message_for_an_unknown_choice_lists_all_choices(name, choices):
+    with pytest.raises(FerError) as raised:
+        TrainConfig(**{name: "?"})
+    assert all(choice in str(raised.value) for choice in choices)
+
+
+CONFIGS = st.builds(
+    TrainConfig, arch=st.sampled_from(list_models()), classes=st.sampled_from([3, 6, 7, "3", "6", "7"]),
+    batch_norm=st.booleans(), optimizer=st.sampled_from(OPTIMIZERS), lr=st.none() | st.floats(0, 100),
+    momentum=st.floats(0, 0.99), weight_decay=st.floats(0, 1), schedule=st.sampled_from(SCHEDULES),
+    warmup_epochs=st.integers(0, 5) | st.floats(0, 5), epochs=st.integers(1, 500), batch_size=st.integers(2, 512),
+    loss=st.sampled_from(LOSSES), label_smoothing=st.floats(0, 1), class_weights=st.sampled_from(["none", "balanced"]),
+    augmentation=st.sampled_from(sorted(POLICIES)), precision=st.sampled_from(["auto", "fp32", "bf16"]),
+    clip_norm=st.none() | st.floats(0.01, 100), patience=st.none() | st.integers(1, 50),
+    val_fraction=st.floats(0.01, 0.9), train_limit=st.none() | st.integers(2, 10**6), seed=st.integers(0, 2**31))
+
+
+@given(CONFIGS)
+def test_a_configuration_comes_back_from_json_as_it_was(config):
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(CONFIGS, CONFIGS)
+def test_equal_configurations_are_written_alike(first, second):
+    twin = replace(first, classes=str(first.classes), seed=second.seed)
+    assert (twin == first) == (json.dumps(twin.to_dict()) == json.dumps(first.to_dict()))
+
+
+@pytest.mark.parametrize(("name", "one", "same"), [
+    ("classes", "6", 6), ("lr", 1, 1.0), ("warmup_epochs", 1, 1.0), ("weight_decay", 0, 0.0), ("momentum", 0, 0.0),
+    ("label_smoothing", 0, 0.0), ("clip_norm", 5, 5.0), ("batch_norm", 1, True)])
+def test_one_setting_has_one_spelling_however_it_was_written(name, one, same):
+    assert json.dumps(TrainConfig(**{name: one}).to_dict()) == json.dumps(TrainConfig(**{name: same}).to_dict())
+
+
+def test_missing_settings_take_their_defaults():
+    assert TrainConfig.from_dict({}) == TrainConfig()
+    assert TrainConfig.from_dict({"epochs": 3}) == TrainConfig(epochs=3)
+
+
+@pytest.mark.parametrize("values", [{"epoch": 3}, {"epochs": 3, "gpu": 1}, [], None, "epochs"])
+def test_unknown_settings_are_refused_with_the_known_ones(values):
+    with pytest.raises(FerError, match="configuration.*batch_size"):
+        TrainConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_no_rate_means_the_default_of_the_optimizer(optimizer):
+    assert TrainConfig(optimizer=optimizer).lr == DEFAULT_LR[optimizer]
+
+
+def test_a_configuration_is_immutable_and_hashable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TINY.epochs = 3
+    assert len({TINY, replace(TINY), replace(TINY, epochs=3)}) == 2
+
+
+def test_prepare_faces_gives_classes_validation_and_limit(faces):
+    config = replace(TINY, classes=3, train_limit=20, seed=4)
+    view = prepare_faces(config, faces)
+    assert view.classes == CLASS_SETS[3]
+    counts = view.counts()
+    assert counts["train"].sum() == 20
+    assert counts["val"].tolist() == [4, 4, 4]  # a fifth of 16, rounded up
+    assert counts["test"].tolist() == [6, 6, 6]
+    assert prepare_faces(config, faces).fingerprint == view.fingerprint
+    assert prepare_faces(replace(config, seed=5), faces).fingerprint != view.fingerprint
+
+
+# ---------------------------------------------------------------- learning rate
+
+SHAPES = st.tuples(st.sampled_from(SCHEDULES), st.integers(1, 30), st.integers(1, 20), st.floats(0, 5))
+
+
+@given(SHAPES)
+def test_the_share_of_the_rate_stays_within_zero_and_one(shape):
+    schedule, epochs, steps, warmup = shape
+    config = TrainConfig(schedule=schedule, epochs=epochs, warmup_epochs=warmup)
+    assert all(0 <= lr_factor(config, step, steps) <= 1 for step in range(epochs * steps))
+
+
+@given(SHAPES)
+def test_warmup_rises_linearly_and_then_hands_over(shape):
+    schedule, epochs, steps, warmup = shape
+    with_it = TrainConfig(schedule=schedule, epochs=epochs, warmup_epochs=warmup)
+    without = replace(with_it, warmup_epochs=0)
+    for step in range(epochs * steps):
+        full = lr_factor(without, step, steps)
+        expected = full * min(1, (step + 1) / (warmup * steps)) if warmup else full
+        assert lr_factor(with_it, step, steps) == pytest.approx(expected)
+
+
+def curve(schedule: str, epochs: int = 20, steps: int = 10) -> np.ndarray:
+    config = TrainConfig(schedule=schedule, epochs=epochs, warmup_epochs=0)
+    return np.array([lr_factor(config, step, steps) for step in range(epochs * steps)])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_constant_and_plateau_keep_the_rate(schedule):
+    assert (curve(schedule) == 1).all()
+
+
+def test_step_divides_by_ten_at_its_two_marks():
+    np.testing.assert_allclose(curve("step"), [1] * 120 + [0.1] * 50 + [0.01] * 30)
+
+
+def test_cosine_falls_from_one_to_almost_nothing():
+    rates = curve("cosine")
+    assert rates[0] == 1
+    assert (np.diff(rates) < 0).all()
+    assert rates[100] == pytest.approx(0.5)
+    assert rates[-1] < 1e-3
+
+
+def test_onecycle_peaks_at_three_tenths():
+    rates = curve("onecycle")
+    assert rates.argmax() == 60
+    assert rates[60] == pytest.approx(1)
+    assert rates[0] < 0.1
+    assert (np.diff(rates[2:61]) > 0).all()
+    assert (np.diff(rates[60:]) < 0).all()
+    assert rates[-1] < 1e-3
+
+
+# ---------------------------------------------------------------- losses
+
+def batch(count: int = 5, classes: int = 6, seed: int = 0):
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, classes, generator=random) * 3
+    hard = torch.randint(classes, (count,), generator=random)
+    soft = torch.rand(count, classes, generator=random)
+    return logits, hard, F.one_hot(hard, classes).float(), soft / soft.sum(1, keepdim=True)
+
+
+@given(st.integers(0, 1000))
+def test_cross_entropy_is_minus_the_log_of_the_true_probability(seed):
+    logits, hard, target, _ = batch(seed=seed)
+    by_hand = -logits.softmax(1)[torch.arange(5), hard].log().mean()
+    torch.testing.assert_close(compute_loss(TINY, logits, target), by_hand)
+
+
+@given(st.integers(0, 1000))
+def test_soft_votes_weigh_the_log_probabilities_with_the_shares(seed):
+    logits, _, _, shares = batch(seed=seed)
+    by_hand = -(shares * logits.softmax(1).log()).sum(1).mean()
+    torch.testing.assert_close(compute_loss(replace(TINY, loss="soft_votes"), logits, shares), by_hand)
+
+
+@given(st.integers(0, 1000))
+def test_binary_cross_entropy_averages_the_binary_terms_of_a_softmax(seed):
+    logits, _, target, _ = batch(seed=seed)
+    p = logits.softmax(1)
+    by_hand = -(target * p.log() + (1 - target) * (1 - p).log()).sum() / (5 * 6)
+    torch.testing.assert_close(compute_loss(replace(TINY, loss="binary_cross_entropy"), logits, target), by_hand)
+
+
+def test_binary_cross_entropy_is_clipped_as_in_keras():
+    logits = torch.tensor([[200.0, 0.0, 0.0]])
+    wrong = torch.tensor([[0.0, 1.0, 0.0]])
+    loss = compute_loss(replace(TINY, loss="binary_cross_entropy"), logits, wrong)
+    assert loss.item() == pytest.approx(-(2 * math.log(1e-7)) / 3, rel=0.01)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "soft_votes"])
+def test_label_smoothing_spreads_its_share_over_all_classes(loss):
+    logits, _, target, shares = batch()
+    wanted = target if loss == "cross_entropy" else shares
+    smoothed = 0.7 * wanted + 0.3 / 6
+    by_hand = -(smoothed * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(compute_loss(replace(TINY, loss=loss, label_smoothing=0.3), logits, wanted), by_hand)
+
+
+def test_class_weights_multiply_the_terms_of_their_class():
+    logits, hard, target, _ = batch(50)
+    weight = torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0, 0.1])
+    by_hand = -(weight[hard] * logits.log_softmax(1)[torch.arange(50), hard]).mean()
+    torch.testing.assert_close(compute_loss(TINY, logits, target, weight), by_hand)
+
+
+# ---------------------------------------------------------------- fitting
+
+@pytest.fixture(scope="module")
+def fitted(view):
+    return fit_quietly(replace(TINY, epochs=4), view)
+
+
+def test_fit_learns_an_easy_set(fitted, view):
+    test = view.only("test")
+    accuracy = (predict_logits(fitted.model, test.images).argmax(1) == test.labels).float().mean()
+    assert fitted.history["val_accuracy"].max() > 0.6
+    assert accuracy > 0.6  # chance is 0.17
+    assert fitted.history["train_loss"].iloc[-1] < fitted.history["train_loss"].iloc[0]
+
+
+def test_history_has_a_row_per_epoch_with_all_its_columns(fitted):
+    assert list(fitted.history) == ["epoch", "lr", "train_loss", "train_accuracy", "grad_norm", "val_loss",
+                                    "val_accuracy", "seconds"]
+    assert fitted.history["epoch"].tolist() == [1, 2, 3, 4]
+    assert np.isfinite(fitted.history.to_numpy()).all()
+    assert fitted.history[["train_accuracy", "val_accuracy"]].stack().between(0, 1).all()
+    assert (fitted.history["grad_norm"] > 0).all()
+
+
+def test_fit_returns_a_model_on_the_cpu_in_evaluation_mode(fitted):
+    assert not fitted.model.training
+    assert {p.device.type for p in fitted.model.parameters()} == {"cpu"}
+    assert (fitted.precision, fitted.device) == ("fp32", "cpu")
+
+
+def test_the_reported_validation_loss_is_that_of_the_returned_model(fitted, view):
+    val = view.only("val")
+    logits = predict_logits(fitted.model, val.images)
+    best = fitted.history.set_index("epoch").loc[fitted.best_epoch]
+    assert best["val_loss"] == fitted.history["val_loss"].min()
+    assert F.cross_entropy(logits, val.labels).item() == pytest.approx(best["val_loss"], rel=1e-4)
+    assert (logits.argmax(1) == val.labels).float().mean().item() == pytest.approx(best["val_accuracy"])
+
+
+def test_the_test_images_have_no_influence(fitted, view):
+    dark = replace(view, images=torch.where(torch.from_numpy(view.split == "test")[:, None, None],
+                                            torch.zeros_like(view.images), view.images))
+    assert weights_equal(fit_quietly(replace(TINY, epochs=4), dark), fitted)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(faces):
+    config = replace(TINY, augmentation="strong", arch="simple_cnn")
+    first, again, other = (fit_quietly(one, prepare_faces(config, faces))
+                           for one in (config, config, replace(config, seed=1)))
+    assert weights_equal(first, again)
+    assert same_history(first, again)
+    assert not weights_equal(first, other)
+
+
+def test_fit_leaves_the_global_generator_and_the_faces_alone(view):
+    torch.manual_seed(7)
+    state, before = torch.get_rng_state(), view.images.clone()
+    first = fit_quietly(replace(TINY, epochs=1), view)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(8)
+    assert weights_equal(fit_quietly(replace(TINY, epochs=1), view), first)
+    assert torch.equal(view.images, before)
+
+
+def test_dropout_and_batch_norm_are_repeatable_too(view):
+    config = replace(TINY, arch="vgg16", epochs=1, train_limit=16)
+    few = view.limit_train(16)
+    assert weights_equal(fit_quietly(config, few), fit_quietly(config, few))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_runs_with_every_schedule(optimizer, schedule, view):
+    config = replace(TINY, optimizer=optimizer, schedule=schedule, lr=DEFAULT_LR[optimizer], epochs=1, batch_size=32)
+    fitted = fit_quietly(config, view.limit_train(64))
+    assert np.isfinite(fitted.history["val_loss"]).all()
+    assert fitted.best_epoch == 1
+
+
+@pytest.mark.parametrize("arch", ["compact", "resnet50"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_deep_networks_train_with_and_without_batch_norm(arch, batch_norm, view):
+    config = replace(TINY, arch=arch, batch_norm=batch_norm, epochs=1, lr=0.001, clip_norm=1.0)
+    fitted = fit_quietly(config, view.limit_train(16))
+    assert np.isfinite(fitted.history["val_loss"]).all()
+
+
+def test_the_history_shows_the_rates_of_the_schedule(view):
+    config = replace(TINY, schedule="step", epochs=10, lr=1e-4, batch_size=64)
+    rates = fit_quietly(config, view.limit_train(64)).history["lr"]
+    np.testing.assert_allclose(rates, [1e-4] * 6 + [1e-5] * 3 + [1e-6], rtol=1e-6)
+
+
+def test_plateau_halves_the_rate_after_three_epochs_without_gain(view):
+    # Steps too small to change a weight: the validation loss is best in epoch 1 and stays there.
+    config = replace(TINY, schedule="plateau", lr=1e-30, epochs=8, batch_size=64)
+    rates = fit_quietly(config, view.limit_train(64)).history["lr"]
+    np.testing.assert_allclose(rates / 1e-30, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25])
+
+
+@pytest.fixture(scope="module")
+def puzzling(view) -> FaceSet:
+    """Labels by lot: what is learnt by heart harms on the validation split soon."""
+    random = torch.Generator().manual_seed(0)
+    return replace(view, labels=torch.randint(6, (len(view),), generator=random)).limit_train(48)
+
+
+OVERFIT = replace(TINY, optimizer="adam", lr=1e-3, schedule="constant", epochs=8)
+
+
+@pytest.fixture(scope="module")
+def overfitted(puzzling):
+    return fit_quietly(OVERFIT, puzzling)
+
+
+def test_the_best_epoch_is_restored_not_the_last(puzzling, overfitted):
+    whole = overfitted
+    assert 1 <= whole.best_epoch < 8
+    assert whole.history["val_loss"].idxmin() == whole.best_epoch - 1
+    # At a constant rate a shorter training takes the same steps: it ends where the best epoch ended.
+    short = fit_quietly(replace(OVERFIT, epochs=whole.best_epoch), puzzling)
+    assert short.best_epoch == whole.best_epoch
+    assert weights_equal(short, whole)
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_patience_stops_after_so_many_epochs_without_gain(patience, puzzling, overfitted):
+    stopped = fit_quietly(replace(OVERFIT, patience=patience), puzzling)
+    losses = overfitted.history["val_loss"].to_numpy()
+    waited = np.arange(8) - [losses[:epoch + 1].argmin() for epoch in range(8)]
+    assert (waited >= patience).any()
+    assert len(stopped.history) == (waited >= patience).argmax() + 1 < 8
+
+
+def test_a_loss_that_explodes_says_where_and_what_to_change(view):
+    with pytest.raises(Diverged, match=r"simple_cnn.*step \d+ .*epoch \d+.*lr.*lower lr.*warmup_epochs.*clip_norm"):
+        fit_quietly(replace(TINY, lr=100, schedule="constant", epochs=4), view)
+
+
+def test_an_explosion_in_the_very_last_step_is_not_returned_as_a_result(view):
+    # One step: the loss before it is finite, every number after it is not.
+    config = replace(TINY, arch="vgg16", batch_norm=False, lr=100, weight_decay=10, schedule="constant", epochs=1,
+                     batch_size=6)
+    with pytest.raises(Diverged, match="vgg16.*lower lr"):
+        fit_quietly(config, view.limit_train(6))
+
+
+def test_clip_norm_holds_the_same_training_together(view):
+    config = replace(TINY, lr=1.0, schedule="constant", momentum=0.0, clip_norm=1e-3)
+    assert np.isfinite(fit_quietly(config, view).history["val_loss"]).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns(loss, faces):
+    voted = prepare_faces(TINY, easy_faces(votes=True))
+    config = replace(TINY, loss=loss, optimizer="adam", lr=1e-3, schedule="constant", epochs=4)
+    assert fit_quietly(config, voted).history["val_accuracy"].max() > 0.5
+
+
+def with_votes(faces: FaceSet, emotion_of_label) -> FaceSet:
+    votes = torch.full((len(faces), len(VOTE_COLUMNS)), float("nan"))
+    for row, label in enumerate(faces.labels.tolist()):
+        if (emotion := emotion_of_label(label)) is not None:
+            votes[row] = 0
+            votes[row, VOTE_COLUMNS.index(emotion)] = 10
+    return replace(faces, votes=votes)
+
+
+def test_soft_votes_teach_what_people_saw_not_the_label(view):
+    shifted = with_votes(view, lambda label: view.classes[(label + 1) % 6])
+    config = replace(TINY, loss="soft_votes", optimizer="adam", lr=1e-3, schedule="constant", epochs=4)
+    test = view.only("test")
+    fitted = fit_quietly(replace(config, patience=None), shifted)
+    # Model selection goes by the labels, so look at the training accuracy as well: it never rises.
+    assert fitted.history["train_accuracy"].iloc[-1] < 0.1
+    assert (predict_logits(fitted.model, test.images).argmax(1) == test.labels).float().mean() < 0.4
+
+
+def test_soft_votes_fall_back_to_the_label_where_nobody_voted(view):
+    nobody = with_votes(view, lambda label: None)
+    hard, soft = fit_quietly(TINY, view), fit_quietly(replace(TINY, loss="soft_votes"), nobody)
+    assert weights_equal(hard, soft)
+
+
+def test_soft_votes_without_votes_say_what_is_missing(view):
+    with pytest.raises(FerError, match="easy faces.*no human votes"):
+        fit_quietly(replace(TINY, loss="soft_votes"), view)
+
+
+def test_balanced_class_weights_lift_rare_classes():
+    # Pure noise: nothing but the shares of the classes can be learnt.
+    labels = np.concatenate([np.repeat([0, 2, 3], [64, 8, 8]), np.repeat([0, 2, 3], [16, 2, 2]), [0, 2, 3]])
+    noise = torch.randint(0, 256, (len(labels), 48, 48), generator=torch.Generator().manual_seed(0))
+    view = FaceSet(noise.to(torch.uint8), torch.from_numpy(labels), np.array([str(i) for i in range(len(labels))]),
+                   np.repeat(["train", "val", "test"], [80, 20, 3]), EMOTIONS, source="noise").with_classes(3)
+    config = replace(TINY, classes=3, lr=0.01, schedule="constant", epochs=3)
+    shares = [predict_logits(fit_quietly(replace(config, class_weights=weights), view).model, view.images)
+              .softmax(1).mean(0) for weights in ("none", "balanced")]
+    assert shares[0][0] > 0.6
+    assert shares[1][0] < 0.5
+    assert shares[1][1:].min() > shares[0][1:].max()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_asked_for_is_used_and_reported(precision, view, fitted):
+    result = fit_quietly(replace(TINY, epochs=4, precision=precision), view)
+    assert result.precision == precision
+    assert result.history["val_accuracy"].max() > 0.6
+    assert weights_equal(result, fitted) == (precision == "fp32")
+    assert {p.dtype for p in result.model.parameters()} == {torch.float32}
+
+
+def test_automatic_precision_is_one_of_the_two():
+    assert choose_precision("auto", "cpu") in ("fp32", "bf16")
+    assert choose_precision("fp32", "cpu") == "fp32"
+    assert choose_precision("bf16", "cpu") == "bf16"
+
+
+@pytest.mark.parametrize("device", OTHER_DEVICES)
+def test_another_device_learns_as_well(device, view):
+    result = fit(replace(TINY, epochs=4), view, device=device, progress=False)
+    assert result.device == device
+    assert result.history["val_accuracy"].max() > 0.6
+
+
+@pytest.mark.parametrize("device", ["tpu", "", *{"cuda", "mps"}.difference(OTHER_DEVICES)])
+def test_a_missing_device_is_named_with_those_that_are_there(device, view):
+    with pytest.raises(FerError, match=f"device='{device}'.*cpu"):
+        fit(TINY, view, device=device, progress=False)
+
+
+def test_automatic_device_is_there():
+    assert choose_device("auto") == [*OTHER_DEVICES, "cpu"][0]
+    assert choose_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("make", [lambda view: (replace(TINY, batch_size=128), view),
+                                  lambda view: (TINY, view.take(view.split != "val")),
+                                  lambda view: (TINY, view.take(view.split != "train"))])
+def test_too_few_images_are_counted_in_the_message(make, view):
+    config, faces = make(view)
+    with pytest.raises(FerError, match=r"easy faces: \d+ train and \d+ validation.*batch_size"):
+        fit_quietly(config, faces)
+
+
+def test_the_bar_is_shown_only_when_asked_for(view, capfd):
+    fit(replace(TINY, epochs=1), view, device="cpu", progress=False)
+    assert capfd.readouterr() == ("", "")
+    fit(replace(TINY, epochs=1), view, device="cpu", progress=True)
+    assert "simple_cnn" in "".join(capfd.readouterr())
+
+
+def test_predicting_keeps_the_mode_of_the_model_and_needs_no_batch(fitted, view):
+    assert predict_logits(fitted.model, view.images, batch_size=7).shape == (len(view), 6)
+    np.testing.assert_allclose(predict_logits(fitted.model, view.images, batch_size=7),
+                               predict_logits(fitted.model, view.images), atol=1e-4)
+    fitted.model.train()
+    predict_logits(fitted.model, view.images[:2])
+    assert fitted.model.training
+    fitted.model.eval()
+    predict_logits(fitted.model, view.images[:2])
+    assert not fitted.model.training
+    assert predict_logits(fitted.model, view.images[:0]).shape == (0, 6)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+def wait_for(path: Path, process: multiprocessing.Process) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def test_resume_after_kill_is_bit_identical(view, tmp_path):
+    config = replace(TINY, epochs=5, augmentation="standard", schedule="plateau", momentum=0.5)
+    path = tmp_path / "checkpoint.pt"
+    process = multiprocessing.get_context("spawn").Process(target=fit, args=(config, view, path, "cpu", False))
+    process.start()
+    wait_for(path, process)
+    process.kill()
+    process.join()
+    assert path.exists()
+    assert process.exitcode not in (0, None), "the training was over before it could be killed"
+    resumed = fit_quietly(config, view, path)
+    whole = fit_quietly(config, view)
+    assert weights_equal(resumed, whole)
+    assert same_history(resumed, whole)
+    assert resumed.best_epoch == whole.best_epoch
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resume_after_an_interrupt_is_bit_identical_for_every_optimizer(optimizer, view, tmp_path, monkeypatch):
+    config = replace(TINY, optimizer=optimizer, lr=DEFAULT_LR[optimizer], augmentation="strong")
+    few, path = view.limit_train(32), tmp_path / "checkpoint.pt"
+    whole = fit_quietly(config, few)
+    steps = iter(range(3))  # a user's Ctrl-C comes in the second epoch
+    backward = torch.Tensor.backward
+
+    def interrupted(*args, **options):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return backward(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit_quietly(config, few, path)
+    resumed = fit_quietly(config, few, path)
+    assert weights_equal(resumed, whole)
+    assert same_history(resumed, whole)
+
+
+@pytest.fixture(scope="module")
+def saved(view, tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("saved") / "checkpoint.pt"
+    fit_quietly(TINY, view, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def checkpoint(saved, tmp_path) -> Path:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(saved)
+    return path
+
+
+def test_a_finished_checkpoint_is_not_trained_further(view, checkpoint):
+    first, again = fit_quietly(TINY, view, checkpoint), fit_quietly(TINY, view)
+    assert weights_equal(first, again)
+    assert len(first.history) == 2
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.01}, {"epochs": 3}, {"seed": 1}, {"augmentation": "flip"},
+                                    {"batch_norm": False}, {"arch": "compact"}])
+def test_the_checkpoint_of_another_configuration_is_refused(change, view, checkpoint):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*another configuration.*delete"):
+        fit_quietly(replace(TINY, **change), view, checkpoint)
+
+
+def test_the_checkpoint_of_other_data_is_refused(view, checkpoint):
+    images = view.images.clone()
+    images[0, 0, 0] ^= 1
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*delete"):
+        fit_quietly(TINY, replace(view, images=images), checkpoint)
+
+
+def test_the_checkpoint_of_other_votes_is_refused(view, tmp_path):
+    config, path = replace(TINY, loss="soft_votes", epochs=1), tmp_path / "checkpoint.pt"
+    fit_quietly(config, with_votes(view, lambda label: view.classes[label]), path)
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*delete"):
+        fit_quietly(config, with_votes(view, lambda label: view.classes[(label + 1) % 6]), path)
+
+
+class Payload:
+    """A pickle that would leave a trace when unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: b"", lambda data: data[:100], lambda data: data[:len(data) // 2], lambda data: data[:-10],
+    lambda data: b"not a checkpoint at all" * 100, lambda data: bytes(len(data)),
+], ids=["empty", "start", "half", "almost", "text", "zeros"])
+def test_a_damaged_checkpoint_is_named_with_the_fix(damage, view, checkpoint, saved):
+    checkpoint.write_bytes(damage(saved))
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+        fit_quietly(TINY, view, checkpoint)
+
+
+@pytest.mark.parametrize("write", [lambda value, path: path.write_bytes(pickle.dumps(value)), torch.save],
+                         ids=["pickle", "torch"])
+def test_a_pickle_in_place_of_the_checkpoint_is_refused_and_not_run(write, view, tmp_path):
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
+    write(Payload(trace), path)
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+        fit_quietly(TINY, view, path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"identity": "x"}, torch.zeros(3)])
+def test_a_foreign_torch_file_is_refused(content, view, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content, path)
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+        fit_quietly(TINY, view, path)
+
+
+def test_a_full_disk_names_the_checkpoint_and_leaves_no_part_of_it(view, full_disk):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*free some space"):
+        fit_quietly(TINY, view, full_disk / "checkpoint.pt")
+    assert list(full_disk.iterdir()) == []
+
+
+def test_diverging_saves_nothing_of_the_broken_epoch(view, tmp_path):
+    with pytest.raises(Diverged, match="good state is that of epoch 0"):
+        fit_quietly(replace(TINY, lr=100, schedule="constant"), view, tmp_path / "checkpoint.pt")
+    assert list(tmp_path.iterdir()) == []
