@@ -33,7 +33,8 @@ from .training import TrainConfig
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {},
     "quick, photographs": {"train_limit": 6000, "epochs": 5},
-    "full": {"train_limit": None, "epochs": 30, "seeds": 3, "grid_arch": "compact", "study_arch": "vgg19"},
+    "full": {"train_limit": None, "epochs": 30, "seeds": 3, "grid_arch": "compact", "study_arch": "vgg19",
+             "archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"]},
 }
 WORKHORSE = "02_training"
 

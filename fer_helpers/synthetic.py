@@ -9,9 +9,11 @@ Lengths are pixels of a 48×48 image at scale 1, from the middle of the face: u 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -177,7 +179,8 @@ def sample_params(labels: torch.Tensor, generator: torch.Generator) -> FaceParam
         low, _, high = RANGES[name]
         fields[name] = low + uniform() * (high - low)
     fields["parting"] = 1 - fields["parting"] * fields["parting"]
-    fields["hair_tone"] = fields["hair_tone"] * (0.35 + 0.65 * (fields["skin"] - 0.2))  # dark skin, dark hair
+    dark = fields["hair_tone"] * (0.35 + 0.65 * (fields["skin"] - 0.2))  # the darker the skin, the darker the hair
+    fields["hair_tone"] = dark.clamp(min=RANGES["hair_tone"][0])
     fields["glasses"] = (uniform() < 0.14).float()
     fields["beard"] = torch.where((uniform() < 0.22) & (fields["hair_length"] < 0.55), uniform(), 0.0)
     chance = uniform()
@@ -186,31 +189,31 @@ def sample_params(labels: torch.Tensor, generator: torch.Generator) -> FaceParam
     return FaceParams(action_units=_sample_units(labels, uniform), seed=seed, **fields)
 
 
-#: What each emotion is most often mixed with, in `_sample_units`.
-_NEIGHBOURS = {"anger": "disgust", "disgust": "anger", "fear": "surprise", "happiness": "surprise",
-               "sadness": "fear", "surprise": "fear", "neutral": "sadness"}
+#: For each emotion: the one it is mixed with, how often, and the chance of each of its action units to stay out.
+#: Joy is shown most plainly, fear least.
+_MIXTURES = {"anger": ("disgust", 0.25, 0.12), "disgust": ("anger", 0.25, 0.10), "fear": ("surprise", 0.4, 0.38),
+             "happiness": ("surprise", 0.1, 0.08), "sadness": ("anger", 0.25, 0.12),
+             "surprise": ("fear", 0.06, 0.10), "neutral": ("sadness", 0.12, 0.0)}
 
 
 def _sample_units(labels: torch.Tensor, uniform: Callable[..., torch.Tensor]) -> torch.Tensor:
     """Action units around the prototypes: often weak, incomplete or mixed, never at perfect rest.
 
     So the classes overlap: a classifier that is told the units themselves, not the picture, is right for about 86% of
-    the embedded faces (boosted trees on 30,000 samples: happiness 93%, fear 72%), which bounds every network.
+    the embedded faces (boosted trees on 30,000 samples: happiness 93%, fear 80%), which bounds every network.
     """
     prototypes = torch.tensor([action_unit_vector(PROTOTYPES[name]) for name in EMOTIONS])
-    neighbours = torch.tensor([EMOTIONS.index(_NEIGHBOURS[name]) for name in EMOTIONS])
+    partner = torch.tensor([EMOTIONS.index(_MIXTURES[name][0]) for name in EMOTIONS])[labels]
+    chance, missing = torch.tensor([_MIXTURES[name][1:] for name in EMOTIONS])[labels].split(1, 1)
     width = len(ACTION_UNITS)
     strength = 0.15 + 0.5 * (uniform(1) + uniform(1))
     strength = strength * torch.where(uniform(1) < 0.15, 0.4, 1.0)
-    # Joy is shown most plainly; a third of the others is mixed with a neighbour, up to even shares.
-    happy = (labels == EMOTIONS.index("happiness"))[:, None]
-    strength = torch.where(happy, strength.clamp(min=0.3), strength)
-    mixed = (uniform(1) < torch.where(happy, 0.15, 0.35)) * uniform(1)
-    kept = uniform(width) > 0.18
-    own = prototypes[labels] * kept * (1 - 0.5 * mixed) * (0.6 + 0.8 * uniform(width))
-    other = prototypes[neighbours[labels]] * (uniform(width) > 0.18) * mixed * (0.6 + 0.8 * uniform(width))
+    share = (uniform(1) < chance) * uniform(1) * 1.2
+    own, other = (prototypes[emotion] * (uniform(width) > missing) * (0.6 + 0.8 * uniform(width))
+                  for emotion in (labels, partner))
+    own, other = own * (1 - 0.6 * share), other * share
     units = torch.maximum(own, other) * strength
-    rest = 0.25 * uniform(width) * uniform(width)
+    rest = 0.22 * uniform(width) * uniform(width)
     stray = (uniform(width) < 0.07) * 0.6 * uniform(width)
     return torch.maximum(units, torch.maximum(rest, stray)).clamp(0, 1)
 
@@ -267,9 +270,8 @@ def _geometry(p: SimpleNamespace) -> SimpleNamespace:
 
 _EYE_V, _BROW_V = -4.6, -10.4  # height of the eyes and of neutral brows
 _BANK = 1 << 16  # offsets into the noise
-# Faces at a time: so few that a plane stays in the processor's cache and below the size from which torch would start
-# threads of its own for each operation; whole chunks share the threads instead.
-_CHUNK = 14
+_CHUNK = 28  # faces at a time: enough to outweigh the cost of a call, few enough for the processor's cache
+_LOCK = threading.Lock()
 
 
 def render(params: FaceParams) -> Rendered:
@@ -288,11 +290,24 @@ def render(params: FaceParams) -> Rendered:
         rows = slice(start, start + _CHUNK)
         images[rows], regions[rows] = _render_chunk(_rows(p, rows), _rows(g, rows))
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(draw, range(0, len(params), _CHUNK)))
+    starts = range(0, len(params), _CHUNK)
+    with _one_thread_an_operation() as threads, ThreadPoolExecutor(min(4, threads)) as pool:
+        list((pool.map if len(starts) > 1 else map)(draw, starts))
     back = order.argsort()
     shape = (len(params), IMAGE_SIZE, IMAGE_SIZE)
     return Rendered(images[back].view(shape), regions[back].view(shape))
+
+
+@contextlib.contextmanager
+def _one_thread_an_operation() -> Iterator[int]:
+    """Keep torch from sharing each small operation among its threads, which chunks do better; gives their number."""
+    with _LOCK:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield threads
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _rows(columns: SimpleNamespace, rows: slice) -> SimpleNamespace:
@@ -304,7 +319,7 @@ def _rows(columns: SimpleNamespace, rows: slice) -> SimpleNamespace:
 def _render_chunk(p: SimpleNamespace, g: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and regions, uint8 (n, 2304): face tones times light, over the backdrop, under hair and whatever hides."""
     c = _place(p, g)
-    c.grain, c.streaks, c.clouds = (torch.from_numpy(bank[p.seed.numpy() % _BANK]) for bank in _noise_banks())
+    c.grain, c.streaks, c.clouds = (bank[p.seed % _BANK] for bank in _noise_banks())
     c.regions = torch.zeros(c.u.shape, dtype=torch.uint8)
     c.tone = p.skin * (1 + 0.08 * c.clouds)
     if p.beard.max() > 0:
@@ -333,7 +348,7 @@ def _window(c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace, v: float
     middle = (IMAGE_SIZE - 1) / 2
     left = (x * g.cos_roll - y * g.sin_roll) * p.scale + (p.shift_x + (middle + 0.5 - 0.5 * width))
     top = (y * g.cos_roll + x * g.sin_roll) * p.scale + (p.shift_y + (middle + 0.5 - 0.5 * height))
-    left, top = _floor(left.clamp_(0, IMAGE_SIZE - width)), _floor(top.clamp_(0, IMAGE_SIZE - height))
+    left, top = left.clamp_(0, IMAGE_SIZE - width).floor_(), top.clamp_(0, IMAGE_SIZE - height).floor_()
     inside = (torch.arange(height)[:, None] * IMAGE_SIZE + torch.arange(width)).view(1, -1)
     at = (top * IMAGE_SIZE + left).to(torch.int64) + inside
     w = SimpleNamespace(at=at, u=c.u.gather(1, at), v=c.v.gather(1, at), tone=c.tone.gather(1, at),
@@ -345,7 +360,7 @@ def _window(c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace, v: float
 
 
 @functools.cache
-def _noise_banks() -> tuple[np.ndarray, ...]:
+def _noise_banks() -> tuple[torch.Tensor, ...]:
     """Views whose row k is float32 noise of -1..1, (2304,): grain, streaks running down, and clouds."""
     size = _BANK + PIXELS
     grain = torch.rand(size + 8 * IMAGE_SIZE + 8, generator=torch.Generator().manual_seed(48)) * 2 - 1
@@ -357,8 +372,7 @@ def _noise_banks() -> tuple[np.ndarray, ...]:
 
     streaks = spread(grain, IMAGE_SIZE) * 0.25
     clouds = spread(streaks, 1) * 0.3
-    return tuple(np.lib.stride_tricks.sliding_window_view(bank[:size].numpy(), PIXELS)
-                 for bank in (grain, streaks, clouds))
+    return tuple(bank[:size].unfold(0, PIXELS, 1) for bank in (grain, streaks, clouds))
 
 
 def _place(p: SimpleNamespace, g: SimpleNamespace) -> SimpleNamespace:
@@ -376,7 +390,7 @@ def _place(p: SimpleNamespace, g: SimpleNamespace) -> SimpleNamespace:
     above *= 1 / 26.0
     across = c.x / ((1 - below * (0.34 - 0.22 * p.jaw)) * (17.6 * p.face_width))
     across *= across
-    along = (below + above)
+    along = below + above
     along *= along
     square = _hypot(across, along)
     c.radius2 = across + along
@@ -619,7 +633,7 @@ def _occluder(image: torch.Tensor, c: SimpleNamespace, p: SimpleNamespace) -> No
     image += bar * (0.08 + 0.03 * c.clouds - image)
     wide = 2.2 + 0.12 * p.occluder_size
     place = dx * (1 / (2 * wide)) + 0.04 * dy + 0.5
-    finger = _floor(place)
+    finger = place.floor()
     across = (place - finger - 0.5) * 2  # -1..1 over one finger
     length = dy + p.occluder_size + finger * finger * 1.6  # the middle one is longest
     tip = _hypot(across, (length * (1 / wide)).clamp_(max=1) - 1)
@@ -685,7 +699,7 @@ def _line(distance: torch.Tensor, half: float) -> torch.Tensor:
 
 def _ripple(phase: torch.Tensor) -> torch.Tensor:
     """Dark lines at whole numbers of ``phase``: 1 on them, 0 half-way between."""
-    return (1 - (phase - _floor(phase) - 0.5).abs() * 2).mul_(-1).add_(1).square_()
+    return (1 - (phase - phase.floor() - 0.5).abs() * 2).mul_(-1).add_(1).square_()
 
 
 def _hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -694,13 +708,9 @@ def _hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def _sqrt(x: torch.Tensor) -> torch.Tensor:
-    """√x, in place. By NumPy, for torch would start threads of its own even for so small a tensor."""
+    """√x, in place, by NumPy: `torch.sqrt` may call Intel's MKL, which rounds one number in seven the other way."""
     np.sqrt(x.numpy(), out=x.numpy())
     return x
-
-
-def _floor(x: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(np.floor(x.numpy()))
 
 
 def _blend(under: torch.Tensor, cover: torch.Tensor, over: torch.Tensor) -> torch.Tensor:
@@ -734,8 +744,10 @@ def make_faces(count: int | dict[str, int], test: int | dict[str, int] = 0, copi
     Raises
     ------
     FerError
-        For counts that are not positive or unknown emotions.
+        For counts that are not positive, unknown emotions, or more copies than fitting originals.
     """
+    if not 0 <= copies <= 1:
+        raise FerError(f"copies={copies} must lie between 0 and 1")
     generator = torch.Generator().manual_seed(seed)
     sizes = [_class_counts(count, "count"), _class_counts(test, "test") if test else {}]
     parts = [torch.tensor([EMOTIONS.index(name) for name, number in size.items() for _ in range(number)],
@@ -746,7 +758,7 @@ def make_faces(count: int | dict[str, int], test: int | dict[str, int] = 0, copi
     images, regions = render(params)
     units = params.action_units
     if copied := round(copies * len(parts[1])):
-        to, source = _choose_copies(labels, len(parts[0]), copied, seed)
+        to, source = _choose_copies(labels, len(parts[0]), copied, generator)
         for column in (images, regions, units):
             column[to] = column[source]
     return FaceSet(
@@ -782,16 +794,17 @@ def _class_counts(count: int | dict[str, int], name: str) -> dict[str, int]:
     return sizes
 
 
-def _choose_copies(labels: torch.Tensor, train: int, copied: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _choose_copies(labels: torch.Tensor, train: int, copied: int,
+                   generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Test rows to overwrite and train rows to copy, no row twice; the last tenth with another label."""
-    random = np.random.default_rng(seed)
-    labels = labels.numpy()
-    to = train + random.permutation(len(labels) - train)[:copied]
-    free = random.permutation(train)
+    to = train + torch.rand(len(labels) - train, generator=generator).argsort(stable=True)[:copied]
+    free = torch.rand(train, generator=generator).argsort(stable=True)
     source = []
     for position, row in enumerate(to):
         conflict = position >= copied - round(copied / 10)
-        pick = np.flatnonzero((labels[free] == labels[row]) != conflict)[0]
-        source.append(free[pick])
-        free = np.delete(free, pick)
-    return to, np.array(source)
+        fitting = free[(labels[free] == labels[row]) != conflict]
+        if not len(fitting):
+            raise FerError(f"copies: too few train faces to copy {copied} of them to test; lower copies")
+        source.append(fitting[0])
+        free = free[free != fitting[0]]
+    return to, torch.stack(source)

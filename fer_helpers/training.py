@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Iterator
@@ -57,7 +56,7 @@ class TrainConfig:
     label_smoothing : share of the target spread over all classes, 0 to 1.
     class_weights : "none" or "balanced" (inverse class frequency in train).
     augmentation : a name of `augment.POLICIES`.
-    precision : "fp32", "bf16" (autocast) or "auto" (bf16 where a short probe finds it faster).
+    precision : "fp32", "bf16" (autocast) or "auto" (see `choose_precision`).
     clip_norm : largest gradient norm; None does not clip.
     patience : stop after this many epochs without a better validation loss; None never stops early.
     val_fraction : share of train held out for model selection.
@@ -352,28 +351,17 @@ def choose_device(device: str = "auto") -> str:
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """"fp32" or "bf16"; "auto" takes bf16 where a convolution runs at least 1.3 times as fast in it."""
-    return _probe_precision(device) if precision == "auto" else precision
+    """"fp32" or "bf16"; "auto" takes bf16 where the hardware has instructions for it.
 
-
-@functools.cache
-def _probe_precision(device: str) -> str:
+    What the processor says decides, not a stopwatch: a busy machine must not change what a run computes.
+    """
+    if precision != "auto":
+        return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device == "mps":
-        return "fp32"
-    seconds = {}
-    for kind in (torch.float32, torch.bfloat16):
-        layer = nn.Conv2d(64, 64, 3, padding=1).to(kind, memory_format=torch.channels_last)
-        batch = torch.zeros(32, 64, 24, 24, dtype=kind).contiguous(memory_format=torch.channels_last)
-        tries = []
-        with torch.inference_mode():
-            for _ in range(6):
-                start = time.perf_counter()
-                layer(batch)
-                tries.append(time.perf_counter() - start)
-        seconds[kind] = min(tries)
-    return "bf16" if seconds[torch.float32] > 1.3 * seconds[torch.bfloat16] else "fp32"
+    # torch before 2.10 cannot tell; fp32 is right everywhere.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    return "bf16" if any(there for name, there in capabilities.items() if "bf16" in name) else "fp32"
 
 
 def _targets(config: TrainConfig, faces: FaceSet) -> torch.Tensor:
