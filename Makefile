@@ -14,6 +14,10 @@ ifneq ($(strip $(FER_DATA)),)
 export FER_DATA := $(or $(realpath $(FER_DATA)),$(FER_DATA))
 endif
 
+# Threads that wait for each other must sleep, not spin: spinning makes torch several times slower as soon as
+# anything else runs on the machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help report test lint lab notebooks clean
 
 help:
@@ -39,11 +43,11 @@ lint: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
+# The same run as the report's, so that the repository and the report cannot differ.
 notebooks: $(READY)
 	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
-	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-	  --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
-	  --ClearMetadataPreprocessor.clear_notebook_metadata=False notebooks/*.ipynb
+	  env -u FER_DATA FER_RUNS="$$store" $(BIN)/fer report --out "$$store/report" && \
+	  cp "$$store"/report/notebooks/*.ipynb notebooks
 
 clean:
 	rm -rf report build *.egg-info

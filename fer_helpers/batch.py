@@ -85,6 +85,8 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], threads
     start = time.perf_counter()
     target.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"TQDM_DISABLE": "1", "FER_RUNS": str(Path(store or default_store()).resolve())}
+    # Waiting threads should sleep: spinning makes torch several times slower when processes share the processors.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
@@ -97,6 +99,7 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], threads
         if done.returncode:
             error = _notebook_error(unfinished) or (done.stderr.strip().splitlines() or ["papermill was ended"])[-1]
         if unfinished.exists():
+            _strip(unfinished)
             unfinished.replace(target)
     return Executed(target, error, time.perf_counter() - start)
 
@@ -242,6 +245,15 @@ def _write_html(notebook: nbformat.NotebookNode, target: Path) -> None:
     notebook.metadata.setdefault("title", target.stem)
     body, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(notebook)
     write_atomic(target, lambda path: path.write_text(body, encoding="utf-8"))
+
+
+def _strip(path: Path) -> None:
+    """Drop what papermill and the kernel note of this machine and this minute: paths, times, Python's version."""
+    notebook = nbformat.read(path, 4)
+    for part in (notebook, *notebook.cells):
+        for key in ("papermill", "execution", "language_info"):
+            part.metadata.pop(key, None)
+    nbformat.write(notebook, path)
 
 
 def _notebook_error(path: Path) -> str:

@@ -86,14 +86,17 @@ class FaceSet:
     def near_groups(self) -> np.ndarray:
         """int64 (N,): images with equal numbers are near copies, see `duplicates.near_groups`.
 
-        Once known they are handed on to every view of this set, where they may also join two images through a third
-        that the view has dropped.
+        Found once, on the set as it was read: in a view they may join two images through a third that it dropped.
         """
+        if "_origin" in vars(self):  # asked of the whole set, whenever: a seed must not depend on who asked first
+            parent, index = vars(self)["_origin"]
+            return parent.near_groups[index]
         return near_groups(self.images)
 
     def take(self, index: np.ndarray) -> FaceSet:
         """The images at ``index`` (int or bool array), in that order."""
-        index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
+        index = np.asarray(index)
+        index = np.flatnonzero(index) if index.dtype == bool else np.ascontiguousarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
         known = {name: getattr(self, name)[rows] for name in _OPTIONAL if getattr(self, name) is not None}
         part = dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index],
@@ -168,7 +171,7 @@ class FaceSet:
             wanted = fraction * (labels == label).sum()
             take = int(np.searchsorted(np.cumsum(size[own]), wanted)) + 1
             chosen.extend(own[:min(take, len(own) - 1)])
-        split = self.split.copy()
+        split = self.split.astype("<U5")
         split[pool] = np.where(np.isin(group, chosen), "val", "train")
         return dataclasses.replace(self, split=split)._inherit(self)
 
@@ -206,7 +209,7 @@ class FaceSet:
         shares = np.where(np.array(self.classes) == name, 0, have).astype(float)
         shares = shares / shares.sum() * (1 - share)
         shares[self.classes.index(name)] = share
-        wanted = (shares * min(count, (have / shares).min())).astype(int)
+        wanted = (shares * min(count, (have[shares > 0] / shares[shares > 0]).min())).astype(int)
         random, keep = np.random.default_rng(seed), self.split != "train"
         for label, number in enumerate(wanted):
             own = np.flatnonzero((self.split == "train") & (self.labels.numpy() == label))
@@ -241,7 +244,6 @@ class FaceSet:
         return votes / votes.sum(1, keepdim=True)
 
     def _inherit(self, parent: FaceSet, index: np.ndarray | slice = slice(None)) -> FaceSet:
-        """Carry over the parent's near groups if it knows them: finding them costs seconds on a large set."""
-        if "near_groups" in vars(parent):
-            vars(self)["near_groups"] = parent.near_groups[index]
+        """Remember the set this one was taken from: near copies are found once, there, because that costs seconds."""
+        vars(self)["_origin"] = parent, index
         return self

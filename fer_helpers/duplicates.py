@@ -20,7 +20,7 @@ def exact_groups(images: torch.Tensor) -> np.ndarray:
     int64 array (N,), values 0..G-1 in order of first appearance.
     """
     first: dict[bytes, int] = {}
-    rows = images.reshape(len(images), -1).numpy()
+    rows = images.flatten(1).contiguous().numpy()
     return np.fromiter((first.setdefault(row.tobytes(), len(first)) for row in rows), np.int64, len(rows))
 
 

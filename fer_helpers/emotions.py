@@ -77,7 +77,7 @@ def class_set(classes: int | str) -> tuple[str, ...]:
     FerError
         For any other value.
     """
-    key = int(classes) if str(classes).isdigit() else None
+    key = int(classes) if str(classes).isdecimal() else None
     if key not in CLASS_SETS:
         raise FerError(f"classes={classes!r} is not a class setting; choose one of {list(CLASS_SETS)}")
     return CLASS_SETS[key]

@@ -117,9 +117,12 @@ class Evaluation:
             parts = {name: Estimate(*values[name]) for name in ("accuracy", "macro_f1", "ece", "majority")}
             parts |= {name: {key: Estimate(*item) for key, item in values[name].items()}
                       for name in ("precision", "recall", "f1")}
-            return cls(classes=tuple(values["classes"]), confusion=np.array(values["confusion"]),
+            size, confusion = len(values["classes"]), np.array(values["confusion"])
+            if confusion.shape != (size, size):
+                raise ValueError(f"confusion has shape {confusion.shape}")
+            return cls(classes=tuple(values["classes"]), confusion=confusion,
                        rates=tuple(np.array(side) for side in values["rates"]), **parts)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FerError(f"metrics are incomplete ({error!r}); delete the run and train it again") from error
 
 

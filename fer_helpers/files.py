@@ -63,6 +63,8 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str, fix: str) -> Any:
     """Parse a JSON file; ``fix`` is what to tell the user when it is missing or broken (`FerError`)."""
     path = Path(path)
+    if not path.exists():
+        raise FerError(f"{path}: is missing; {fix}")
     try:
         with explain_os_errors(path, "reading"):
             return json.loads(path.read_text(encoding="utf-8"))

@@ -75,6 +75,8 @@ def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.Data
         model = create_model(arch, num_classes, seed=0).eval()
         image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(image)
+        with torch.no_grad():
             width = model.features(image).shape[1]
         # Projections on the shortcuts run beside the main path, so they do not count as depth.
         weighted = [name for name, layer in model.named_modules()
@@ -109,9 +111,9 @@ class SimpleCNN(nn.Module):
 class VGG(nn.Module):
     """3×3 stacks without shortcuts (Simonyan & Zisserman 2015, arXiv:1409.1556), with a head made for 48 px.
 
-    Five poolings leave one 512-vector of a 48×48 image. torchvision's head would repeat it 49 times and spend 100 M
-    weights on the copies; here two hidden dense layers of 1024 units follow it directly. Batch normalisation after
-    each convolution is torchvision's ``vgg*_bn``.
+    Five poolings, odd sizes rounded up, leave 2×2×512 numbers of a 48×48 image. torchvision's head would blow them up
+    to 7×7×512 and spend 100 M weights on the copies; here two hidden dense layers of 1024 units follow directly. Batch
+    normalisation after each convolution is torchvision's ``vgg*_bn``.
     """
 
     stages: tuple[tuple[int, int], ...]  # (convolutions, filters) of each stage; a pooling ends each

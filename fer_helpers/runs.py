@@ -7,12 +7,13 @@ trains there is also checkpoint.pt; a run that failed has failure.json.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,28 +58,34 @@ class Run:
 
     @functools.cached_property
     def config(self) -> TrainConfig:
-        return TrainConfig.from_dict(read_json(self.folder / "config.json", RETRAIN))
+        path = self.folder / "config.json"
+        with _naming(path):
+            return TrainConfig.from_dict(read_json(path, RETRAIN))
 
     @functools.cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, machine, data fingerprint, precision, seconds, best epoch: what the configuration leaves open."""
-        return read_json(self.folder / "environment.json", RETRAIN)
+        return _read_object(self.folder / "environment.json")
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row per epoch, see `training.Fitted`."""
-        return _read_table(self.folder / "history.csv")
+        return _read_table(self.folder / "history.csv", "epoch")
 
     @functools.cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …"""
-        return _read_table(self.folder / "predictions.csv", dtype={"id": str})
+        return _read_table(self.folder / "predictions.csv", "split", dtype={"id": str}, keep_default_na=False)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Evaluation]:
         """Keys "val", "test" and "clean_test" (test images whose pixels do not also stand in train)."""
-        values = read_json(self.folder / "metrics.json", RETRAIN)
-        return {split: Evaluation.from_dict(value) for split, value in values.items()}
+        path = self.folder / "metrics.json"
+        values = _read_object(path)
+        if missing := {"val", "test", "clean_test"} - set(values):
+            raise FerError(f"{path}: {', '.join(sorted(missing))} missing; {RETRAIN}")
+        with _naming(path):
+            return {split: Evaluation.from_dict(value) for split, value in values.items()}
 
     def probabilities(self, split: str = "test") -> np.ndarray:
         """float64 (N, C): class probabilities of one split, in the order of `predictions`."""
@@ -110,6 +117,8 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     folder = Path(store or default_store()) / run_id(config, faces)
     if (folder / "metrics.json").exists():
         return Run(folder)
+    if not len(view.clean_test().only("test")):
+        raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
     start = time.perf_counter()
     write_json(folder / "config.json", config.to_dict())
     (folder / "failure.json").unlink(missing_ok=True)
@@ -118,8 +127,9 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     except FerError as error:
         write_json(folder / "failure.json", {"error": str(error)})
         raise
-    write_atomic(folder / "weights.safetensors", lambda path: safetensors.torch.save_file(
-        {name: value.contiguous() for name, value in fitted.model.state_dict().items()}, path))
+    # Serialised in memory first: safetensors reports a full disk as an error of its own, without errno.
+    weights = safetensors.torch.save({name: value.contiguous() for name, value in fitted.model.state_dict().items()})
+    write_atomic(folder / "weights.safetensors", lambda path: path.write_bytes(weights))
     write_atomic(folder / "history.csv", lambda path: fitted.history.to_csv(path, index=False))
     predictions = predict_table(fitted.model, view, fitted.precision)
     write_atomic(folder / "predictions.csv", lambda path: predictions.to_csv(path, index=False, float_format="%.6g"))
@@ -234,9 +244,29 @@ def _has_git() -> bool:
     return shutil.which("git") is not None
 
 
-def _read_table(path: Path, **options: Any) -> pd.DataFrame:
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before a message that does not have it."""
+    try:
+        yield
+    except FerError as error:
+        if str(path) in str(error):
+            raise
+        raise FerError(f"{path}: {error}; {RETRAIN}") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not isinstance(values := read_json(path, RETRAIN), dict):
+        raise FerError(f"{path}: not a JSON object; {RETRAIN}")
+    return values
+
+
+def _read_table(path: Path, column: str, **options: Any) -> pd.DataFrame:
     try:
         with explain_os_errors(path, "reading"):
-            return pd.read_csv(path, **options)
+            table = pd.read_csv(path, **options)
+            if column not in table:
+                raise ValueError(f"no column {column}")
+            return table
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         raise FerError(f"{path}: not a readable table ({error}); {RETRAIN}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -97,6 +98,9 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 raise FerError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
                                f"{', '.join(map(str, allowed))}")
+        object.__setattr__(self, "batch_norm", bool(self.batch_norm))
+        if self.loss == "binary_cross_entropy" and self.label_smoothing:
+            raise FerError("label_smoothing does nothing with loss='binary_cross_entropy'; leave one of them out")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
         whole, real = (int,), (int, float)
@@ -111,6 +115,8 @@ class TrainConfig:
             if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
                 raise FerError(f"{name}={value!r} must be {'a whole' if kinds is whole else 'a'} number "
                                f"from {low} to {high}")
+            if kinds is real:
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting: one run id
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -255,6 +261,10 @@ class _Trainer:
                            f"{epoch + 1}, lr {rate:.3g}); lower lr, add warmup_epochs or set clip_norm. The last "
                            f"good state is that of epoch {epoch}")
         val_loss, val_accuracy = self._validate()
+        if not math.isfinite(val_loss):
+            raise Diverged(f"{config.arch}: validation loss is not finite after epoch {epoch + 1} (lr {rate:.3g}); "
+                           f"lower lr, add warmup_epochs or set clip_norm. The last good state is that of epoch "
+                           f"{epoch}")
         better = val_loss < self.best_loss
         self.history.append({
             "epoch": epoch + 1, "lr": rate, "train_loss": losses.mean().item(),
@@ -281,7 +291,10 @@ class _Trainer:
         state = {"identity": identity, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "best_state": self.best_state, "history": self.history, "best_loss": self.best_loss,
                  "best_epoch": self.best_epoch, "plateau": self.plateau, "since_better": self.since_better}
-        write_atomic(path, lambda temporary: torch.save(state, temporary))
+        # Serialised in memory first: torch's own writer reports a full disk as a RuntimeError without errno.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomic(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
     def _restore(self, path: Path, identity: str) -> None:
         with explain_os_errors(path, "reading"):

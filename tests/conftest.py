@@ -74,13 +74,13 @@ def faces() -> FaceSet:
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A mounted disk of 64 KiB: anything larger finds no space."""
+def full_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A mounted disk of 64 KiB, or of the size given as parameter: anything larger finds no space."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = sys.platform == "linux" and os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True, check=False
-    ).returncode == 0
+    command = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', '64k')}", "none", str(folder)]
+    mounted = (sys.platform == "linux" and os.geteuid() == 0
+               and subprocess.run(command, capture_output=True, check=False).returncode == 0)
     if not mounted:
         pytest.skip("only root on Linux may mount the small disk")
     yield folder

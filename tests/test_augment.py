@@ -3,12 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_helpers.augment import POLICIES, Policy, augment, normalise, policy
 from fer_helpers.files import FerError
-from tests.conftest import easy_images
 
 IMAGES = easy_images(np.arange(14) % 7)
 DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()

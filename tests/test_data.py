@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import easy_faces, easy_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_helpers.data import SPLITS, FaceSet
 from fer_helpers.emotions import ACTION_UNITS, CLASS_SETS, EMOTIONS, REGIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
-from tests.conftest import easy_faces, easy_images
 
 
 def face_set(labels, split, images=None, **more) -> FaceSet:

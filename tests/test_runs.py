@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from conftest import easy_faces
 
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS
@@ -30,7 +31,6 @@ from fer_helpers.runs import (
     train_run,
 )
 from fer_helpers.training import Diverged, TrainConfig, predict_logits, prepare_faces
-from tests.conftest import easy_faces
 from tests.test_training import Payload, wait_for
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
@@ -324,6 +324,14 @@ def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
         train(replace(TINY, epochs=1, train_limit=16), leaky, full_disk / "runs")
     assert len(load_runs(full_disk / "runs")) == 0
     assert not list(full_disk.glob("runs/*/.*"))
+
+
+@pytest.mark.parametrize("full_disk", ["50m"], indirect=True)
+def test_a_disk_that_fills_up_after_the_training_is_named_too(leaky, full_disk):
+    # Room for the checkpoint (42 MB) but not for the weights (14 MB) beside it.
+    with pytest.raises(FerError, match=r"weights\.safetensors.*free some space"):
+        train(replace(TINY, epochs=1, train_limit=16), leaky, full_disk)
+    assert [path.name for path in full_disk.glob("*/*.safetensors")] == []
 
 
 def test_a_store_without_permission_is_named(leaky, locked_folder):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import easy_faces
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,6 @@ from fer_helpers.training import (
     predict_logits,
     prepare_faces,
 )
-from tests.conftest import easy_faces
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
                    precision="fp32", warmup_epochs=0.0)
@@ -396,7 +396,7 @@ def test_patience_stops_after_so_many_epochs_without_gain(patience, puzzling, ov
 
 
 def test_a_loss_that_explodes_says_where_and_what_to_change(view):
-    with pytest.raises(Diverged, match=r"simple_cnn.*step \d+ .*epoch \d+.*lr.*lower lr.*warmup_epochs.*clip_norm"):
+    with pytest.raises(Diverged, match=r"simple_cnn.*epoch \d+.*lr.*lower lr.*warmup_epochs.*clip_norm"):
         fit_quietly(replace(TINY, lr=100, schedule="constant", epochs=4), view)
 
 
@@ -431,7 +431,7 @@ def test_soft_votes_teach_what_people_saw_not_the_label(view):
     shifted = with_votes(view, lambda label: view.classes[(label + 1) % 6])
     config = replace(TINY, loss="soft_votes", optimizer="adam", lr=1e-3, schedule="constant", epochs=4)
     test = view.only("test")
-    fitted = fit_quietly(replace(config, patience=None), shifted)
+    fitted = fit_quietly(config, shifted)
     # Model selection goes by the labels, so look at the training accuracy as well: it never rises.
     assert fitted.history["train_accuracy"].iloc[-1] < 0.1
     assert (predict_logits(fitted.model, test.images).argmax(1) == test.labels).float().mean() < 0.4
@@ -439,8 +439,8 @@ def test_soft_votes_teach_what_people_saw_not_the_label(view):
 
 def test_soft_votes_fall_back_to_the_label_where_nobody_voted(view):
     nobody = with_votes(view, lambda label: None)
-    hard, soft = fit_quietly(TINY, view), fit_quietly(replace(TINY, loss="soft_votes"), nobody)
-    assert weights_equal(hard, soft)
+    config = replace(TINY, epochs=1, batch_size=32)
+    assert weights_equal(fit_quietly(config, view), fit_quietly(replace(config, loss="soft_votes"), nobody))
 
 
 def test_soft_votes_without_votes_say_what_is_missing(view):
@@ -450,10 +450,10 @@ def test_soft_votes_without_votes_say_what_is_missing(view):
 
 def test_balanced_class_weights_lift_rare_classes():
     # Pure noise: nothing but the shares of the classes can be learnt.
-    labels = np.concatenate([np.repeat([0, 2, 3], [64, 8, 8]), np.repeat([0, 2, 3], [16, 2, 2]), [0, 2, 3]])
+    labels = np.concatenate([np.repeat([0, 2, 3], [48, 8, 8]), np.repeat([0, 2, 3], [12, 2, 2]), [0, 2, 3]])
     noise = torch.randint(0, 256, (len(labels), 48, 48), generator=torch.Generator().manual_seed(0))
     view = FaceSet(noise.to(torch.uint8), torch.from_numpy(labels), np.array([str(i) for i in range(len(labels))]),
-                   np.repeat(["train", "val", "test"], [80, 20, 3]), EMOTIONS, source="noise").with_classes(3)
+                   np.repeat(["train", "val", "test"], [64, 16, 3]), EMOTIONS, source="noise").with_classes(3)
     config = replace(TINY, classes=3, lr=0.01, schedule="constant", epochs=3)
     shares = [predict_logits(fit_quietly(replace(config, class_weights=weights), view).model, view.images)
               .softmax(1).mean(0) for weights in ("none", "balanced")]
@@ -462,12 +462,11 @@ def test_balanced_class_weights_lift_rare_classes():
     assert shares[1][1:].min() > shares[0][1:].max()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_precision_asked_for_is_used_and_reported(precision, view, fitted):
-    result = fit_quietly(replace(TINY, epochs=4, precision=precision), view)
-    assert result.precision == precision
+def test_the_precision_asked_for_is_used_and_reported(view, fitted):
+    result = fit_quietly(replace(TINY, epochs=4, precision="bf16"), view)
+    assert (result.precision, fitted.precision) == ("bf16", "fp32")
     assert result.history["val_accuracy"].max() > 0.6
-    assert weights_equal(result, fitted) == (precision == "fp32")
+    assert not weights_equal(result, fitted)
     assert {p.dtype for p in result.model.parameters()} == {torch.float32}
 
 
@@ -599,9 +598,11 @@ def checkpoint(saved, tmp_path) -> Path:
 
 
 def test_a_finished_checkpoint_is_not_trained_further(view, checkpoint):
-    first, again = fit_quietly(TINY, view, checkpoint), fit_quietly(TINY, view)
+    before = checkpoint.stat().st_mtime_ns
+    first, again = fit_quietly(TINY, view, checkpoint), fit_quietly(TINY, view, checkpoint)
     assert weights_equal(first, again)
     assert len(first.history) == 2
+    assert checkpoint.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"epochs": 3}, {"seed": 1}, {"augmentation": "flip"},
