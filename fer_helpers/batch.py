@@ -71,8 +71,13 @@ def find_notebooks(folder: Path | str | None = None) -> list[Path]:
 
 
 def notebook_defaults(notebook: Path) -> dict[str, Any]:
-    """Names and values of the cell tagged ``parameters``."""
-    return {name: ast.literal_eval(entry["default"]) for name, entry in papermill.inspect_notebook(notebook).items()}
+    """Names and values of the cell tagged ``parameters``; `FerError` if the notebook or that cell cannot be read."""
+    try:
+        found = papermill.inspect_notebook(notebook)
+        return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+    except Exception as error:  # nbformat, jsonschema and papermill each raise their own for a damaged notebook
+        raise FerError(f"{notebook}: its parameters cannot be read ({str(error).splitlines()[0]}); give it a kernel "
+                       "and a cell tagged parameters that holds plain values") from error
 
 
 def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], threads: int | None = None,
@@ -251,8 +256,9 @@ def _strip(path: Path) -> None:
     """Drop what papermill and the kernel note of this machine and this minute: paths, times, Python's version."""
     notebook = nbformat.read(path, 4)
     for part in (notebook, *notebook.cells):
-        for key in ("papermill", "execution", "language_info"):
+        for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
+    notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path)
 
 

@@ -41,9 +41,9 @@ def steps(arch: str, faces: FaceSet, classes: int = 6, epochs: int = 10, train_l
     if arch.startswith("vgg"):
         config = dataclasses.replace(config, batch_norm=True)
         yield "batch normalisation", config, faces
-    config = dataclasses.replace(config, optimizer="sgd", lr=DEFAULT_LR["sgd"], weight_decay=5e-4,
+    config = dataclasses.replace(config, optimizer="adam", lr=DEFAULT_LR["adam"], weight_decay=5e-4,
                                  schedule="onecycle", warmup_epochs=1.0, batch_size=64)
-    yield "SGD, one-cycle, batch 64", config, faces
+    yield "Adam, one-cycle, batch 64", config, faces
     config = dataclasses.replace(config, augmentation="standard")
     yield "augmentation", config, faces
     yield "three times the epochs", dataclasses.replace(config, epochs=3 * epochs), faces

@@ -32,7 +32,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
 LOSSES = ("cross_entropy", "soft_votes", "binary_cross_entropy")
 #: Peak learning rate used when a configuration names none.
-DEFAULT_LR = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 3e-4}
+DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4}
 
 
 @dataclass(frozen=True)

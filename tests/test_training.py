@@ -92,7 +92,8 @@ CONFIGS = st.builds(
     batch_norm=st.booleans(), optimizer=st.sampled_from(OPTIMIZERS), lr=st.none() | st.floats(0, 100),
     momentum=st.floats(0, 0.99), weight_decay=st.floats(0, 1), schedule=st.sampled_from(SCHEDULES),
     warmup_epochs=st.integers(0, 5) | st.floats(0, 5), epochs=st.integers(1, 500), batch_size=st.integers(2, 512),
-    loss=st.sampled_from(LOSSES), label_smoothing=st.floats(0, 1), class_weights=st.sampled_from(["none", "balanced"]),
+    loss=st.sampled_from(LOSSES[:2]), label_smoothing=st.floats(0, 1),
+    class_weights=st.sampled_from(["none", "balanced"]),
     augmentation=st.sampled_from(sorted(POLICIES)), precision=st.sampled_from(["auto", "fp32", "bf16"]),
     clip_norm=st.none() | st.floats(0.01, 100), patience=st.none() | st.integers(1, 50),
     val_fraction=st.floats(0.01, 0.9), train_limit=st.none() | st.integers(2, 10**6), seed=st.integers(0, 2**31))
