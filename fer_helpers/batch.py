@@ -32,7 +32,7 @@ from .training import TrainConfig
 #: embedded faces; photographs are harder, so that even a quick look at them needs more images.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {},
-    "quick, photographs": {"train_limit": 6000, "epochs": 5},
+    "quick, photographs": {"train_limit": 4000, "epochs": 3},
     "full": {"train_limit": None, "epochs": 30, "seeds": 3, "grid_arch": "compact", "study_arch": "vgg19",
              "archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"]},
 }

@@ -131,7 +131,8 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder,
     broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Broken"),
                                              nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
                                              nbformat.v4.new_code_cell("raise ValueError('on purpose')")],
-                                      metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+                                      metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
+                                                               "language": "python"}})
     nbformat.write(broken, notebooks / "03_broken.ipynb")
     done = fer("report", "arch=simple_cnn", *TINY, "--data", folder, "--out", tmp_path / "report", "--notebooks",
                notebooks, "--store", tmp_path / "runs", cwd=tmp_path)
