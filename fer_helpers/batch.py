@@ -28,13 +28,20 @@ from .readers import load_faces
 from .runs import Run, default_store, run_id
 from .training import TrainConfig
 
-#: What a profile changes in the notebooks' parameters. The defaults in the notebooks are the quick profile on the
-#: embedded faces; photographs are harder, so that even a quick look at them needs more images.
-PROFILES: dict[str, dict[str, Any]] = {
+#: What a profile changes in the parameters of a notebook, by its name. The notebooks' own defaults are the quick
+#: profile on the embedded faces; photographs are harder, so that even a quick look at them needs more images.
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {},
-    "quick, photographs": {"train_limit": 4000, "epochs": 3},
-    "full": {"train_limit": None, "epochs": 30, "seeds": 3, "grid_arch": "compact", "study_arch": "vgg19",
-             "archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"]},
+    "quick, photographs": {"03_architectures": {"train_limit": 4000}},
+    "full": {
+        "02_training": {"arch": "compact", "augmentation": "standard", "epochs": 30},
+        "03_architectures": {"archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"], "seeds": 3,
+                             "augmentation": "standard", "train_limit": None, "epochs": 30},
+        "04_optimization": {"grid_arch": "compact", "study_arch": "vgg19", "train_limit": None, "epochs": 10,
+                            "schedules": ["constant", "step", "cosine", "onecycle", "plateau"]},
+        "05_class_ambiguity": {"arch": "compact", "augmentation": "standard", "epochs": 30},
+        "06_failure_analysis": {"arch": "compact", "augmentation": "standard", "epochs": 30},
+    },
 }
 WORKHORSE = "02_training"
 
@@ -215,7 +222,7 @@ def report(out: Path | str = "report", data: str = "", profile: str = "quick", n
         for notebook in bar:
             bar.set_postfix_str(notebook.stem)
             defaults = notebook_defaults(notebook)
-            wanted = {"data": data} | PROFILES[key] | dict(overrides or {})
+            wanted = {"data": data} | PROFILES[key].get(notebook.stem, {}) | dict(overrides or {})
             parameters = {name: value for name, value in wanted.items()
                           if name in defaults and value != defaults[name]}
             results.append(execute(notebook, out / "notebooks" / notebook.name, parameters, store=store))
