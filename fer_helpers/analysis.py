@@ -5,6 +5,8 @@ Functions take sets, networks and tables and return tables; drawing is in `plots
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pandas as pd
 import torch
@@ -136,19 +138,20 @@ def error_sources(faces: FaceSet, correct: np.ndarray) -> dict[str, pd.DataFrame
 def layer_gradients(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> pd.Series:
     """Root-mean-square gradient of the weights of each convolution and dense layer, from the input to the output.
 
-    One backward pass of cross-entropy over uint8 ``images`` (N, 48, 48) and int64 ``labels``; the network's weights
-    are left as they are. The index counts layers from 1, shortcut projections left out.
+    One backward pass of cross-entropy over uint8 ``images`` (N, 48, 48) and int64 ``labels``, through a copy of the
+    network. The index counts layers from 1, shortcut projections left out. A residual branch that starts at zero
+    passes no gradient on in its first step, so a batch norm whose scales are all zero counts as one of scale 1.
     """
-    was_training = model.training
-    model.train().zero_grad()
+    model = copy.deepcopy(model).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d) and not layer.weight.any():
+            nn.init.ones_(layer.weight)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # dropout
         F.cross_entropy(model(normalise(images)), labels).backward()
     layers = [layer for name, layer in model.named_modules()
               if isinstance(layer, (nn.Conv2d, nn.Linear)) and "downsample" not in name]
     values = [layer.weight.grad.pow(2).mean().sqrt().item() for layer in layers]
-    model.zero_grad()
-    model.train(was_training)
     return pd.Series(values, index=pd.RangeIndex(1, len(values) + 1, name="layer"))
 
 
