@@ -5,5 +5,5 @@ import pytest
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if hasattr(item.parent, "output_timeout"):
-            item.parent.output_timeout = 120
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = 120
