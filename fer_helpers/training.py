@@ -390,12 +390,13 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    # Fused: one pass over the weights a step, not one per operation: the step of Adam takes a fifth to a half the time.
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    if config.optimizer == "rmsprop":
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    if config.optimizer == "rmsprop":  # torch has no fused form of it
         return torch.optim.RMSprop(groups, config.lr, momentum=0.0, alpha=config.momentum)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, config.lr, betas=(config.momentum, 0.999))
+    return kind(groups, config.lr, betas=(config.momentum, 0.999), fused=True)
 
 
 def _batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
