@@ -1,10 +1,11 @@
 """From stored bytes to network input: normalisation and batched random augmentation, one tensor operation per batch.
 
-All random numbers are drawn on the CPU from the caller's generator, so a seed means the same faces on every device.
+All random numbers are drawn on the CPU, so a seed means the same faces on every device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,10 @@ POLICIES: dict[str, Policy] = {
 }
 
 
+#: Views of an image whose logits may be averaged at test time, see `views`.
+TTA = ("none", "flip", "ten_crop")
+
+
 def policy(name: str) -> Policy:
     """The `POLICIES` entry of that name; `FerError` listing the choices for any other."""
     if name not in POLICIES:
@@ -57,14 +62,23 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return images[:, None].float().mul_(4 / 255).sub_(2)
 
 
-def augment(images: torch.Tensor, how: Policy, generator: torch.Generator) -> torch.Tensor:
-    """Normalised images, each changed at random within ``how``.
+#: Numbers that `draw` draws for each image.
+DRAWS = 12
+
+
+def draw(count: int, generator: torch.Generator) -> torch.Tensor:
+    """float32 (count, `DRAWS`) in −1..1: all the chance of one batch, whatever the policy makes of it."""
+    return torch.rand(count, DRAWS, generator=generator) * 2 - 1
+
+
+def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Tensor:
+    """Normalised images, each changed within ``how``.
 
     Parameters
     ----------
     images : uint8 tensor (N, 48, 48) on any device.
     how : the allowed range of every change.
-    generator : CPU generator; the same state gives the same result.
+    draws : CPU tensor (N, `DRAWS`) from `draw`; the same draws give the same result.
 
     Returns
     -------
@@ -72,17 +86,10 @@ def augment(images: torch.Tensor, how: Policy, generator: torch.Generator) -> to
     edge pixel, so no black border tells the network how an image was turned.
     """
     batch, size, device = normalise(images), images.shape[-1], images.device
-    count = len(batch)
-
-    def uniform(*shape: int) -> torch.Tensor:
-        """Draws in −1..1, always made, so that the sequence of a seed does not depend on the policy."""
-        return torch.rand(count, *shape, generator=generator) * 2 - 1
-
-    mirror, angle, zoom, move, gain, offset = (uniform(n) for n in (1, 1, 1, 2, 1, 1))
-    corner, area, chosen = uniform(2), uniform(2), uniform(1)
+    mirror, angle, zoom, move, gain, offset, corner, area, chosen = draws.split([1, 1, 1, 2, 1, 1, 2, 2, 1], dim=1)
     if how.degrees or how.scale or how.shift:
         angle, zoom = angle[:, 0] * torch.pi * how.degrees / 180, 1 + zoom[:, 0] * how.scale
-        sign = torch.where(mirror[:, 0] < 0, -1.0, 1.0) if how.flip else torch.ones(count)
+        sign = torch.where(mirror[:, 0] < 0, -1.0, 1.0) if how.flip else torch.ones(len(batch))
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         matrix = torch.stack([torch.stack([cos * sign, -sin, move[:, 0] * how.shift * 2 / size], 1),
                               torch.stack([sin * sign, cos, move[:, 1] * how.shift * 2 / size], 1)], 1)
@@ -104,3 +111,30 @@ def augment(images: torch.Tensor, how: Policy, generator: torch.Generator) -> to
         hole = inside[:, 0, :, None] & inside[:, 1, None, :] & (chosen < 2 * how.erase - 1)[..., None]
         batch = batch.masked_fill(hole[:, None].to(device), 0.0)
     return batch
+
+
+def views(batch: torch.Tensor, tta: str = "none") -> Iterator[torch.Tensor]:
+    """The views of normalised images (N, 1, 48, 48) that test-time averaging looks at, each of the same shape.
+
+    ``tta`` is "none", "flip" (the image, its mirror) or "ten_crop" (crops of 44 pixels at the four corners and the
+    centre, brought back to 48, each with its mirror; Krizhevsky et al. 2012).
+
+    Raises
+    ------
+    FerError
+        If ``tta`` is unknown.
+    """
+    if tta not in TTA:
+        raise FerError(f"tta={tta!r} is unknown; choose one of {', '.join(TTA)}")
+    size = batch.shape[-1]
+    crop = size - size // 12
+    far, middle = size - crop, (size - crop) // 2
+    places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)] if tta == "ten_crop" else [None]
+    for place in places:
+        view = batch
+        if place:
+            view = batch[..., place[0]:place[0] + crop, place[1]:place[1] + crop]
+            view = F.interpolate(view, (size, size), mode="bilinear", align_corners=False)
+        yield view
+        if tta != "none":
+            yield view.flip(-1)

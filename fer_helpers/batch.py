@@ -22,11 +22,11 @@ import papermill
 from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
+from .config import TrainConfig
 from .data import FaceSet
 from .files import FerError, write_atomic, write_json
 from .readers import load_faces
 from .runs import Run, default_store, run_id
-from .training import TrainConfig
 
 #: What a profile changes in the parameters of a notebook, by its name. The notebooks' own defaults are the quick
 #: profile on the embedded faces; photographs are harder, so that even a quick look at them needs more images.

@@ -12,11 +12,11 @@ import pandas as pd
 import typer
 import yaml
 
-from . import batch, checks, readers
+from . import parallel, readers
+from .config import TrainConfig
 from .files import FerError
 from .models import model_table
 from .runs import default_store, load_runs, train_run
-from .training import TrainConfig
 
 app = typer.Typer(help=__doc__.split(":")[0], no_args_is_help=True, pretty_exceptions_enable=False,
                   add_completion=False)
@@ -39,6 +39,8 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; empty as for --data.")] = "",
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
+    from . import checks  # imported where it is used, as is batch: the command should answer at once
+
     found = checks.check_faces(readers.load_faces(source))
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.table())
     if not found.ok:
@@ -53,11 +55,16 @@ def models(classes: int = 6) -> None:
 
 @app.command()
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
-    """Train one run, e.g. ``fer train arch=resnet50 optimizer=adam epochs=10``."""
+    """Train one run, e.g. ``fer train arch=resnet50 optimizer=adam epochs=10``.
+
+    In several processes: ``torchrun --nproc-per-node 2 --no-python fer train ...``.
+    """
     config = TrainConfig.from_dict({key: _one(key, values) for key, values in _settings(settings).items()})
-    run = train_run(config, readers.load_faces(data), store)
-    scores = pd.DataFrame({split: scores.summary() for split, scores in run.metrics.items()})
-    typer.echo(f"{run.folder}\n{scores.to_string()}")
+    with parallel.join() as team:
+        run = train_run(config, readers.load_faces(data, progress=team.leads), store)
+    if team.leads:
+        scores = pd.DataFrame({split: scores.summary() for split, scores in run.metrics.items()})
+        typer.echo(f"{run.folder}\n{scores.to_string()}")
 
 
 @app.command()
@@ -77,6 +84,8 @@ def sweep(settings: Settings = None, data: Data = "", store: Store = None,
           jobs: Annotated[int, typer.Option(help="Processes at a time; 0: one per two processors.", min=0)] = 0
           ) -> None:
     """Run 02_training over a grid, e.g. ``fer sweep arch=vgg16,resnet50 optimizer=sgd,adam seed=0,1,2``."""
+    from . import batch
+
     table = batch.sweep(_settings(settings), data, store, jobs)
     typer.echo(table.drop(columns="error").to_string(float_format="{:.3f}".format))
     failed = table[table["status"] == "failed"]
@@ -93,6 +102,8 @@ def report(settings: Settings = None, data: Data = "",
            notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
            store: Store = None) -> None:
     """Execute all notebooks and write them as HTML; KEY=VALUE sets a notebook parameter."""
+    from . import batch
+
     overrides = {key: _one(key, values) for key, values in _settings(settings).items()}
     results = batch.report(out, data, profile, notebooks, store, overrides)
     for result in results:

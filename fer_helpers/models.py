@@ -19,6 +19,8 @@ from .data import IMAGE_SIZE
 from .files import FerError
 
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {}
+#: Networks that pool over the whole map, and so take images of any size.
+ANY_SIZE = ("resnet50", "compact")
 
 
 def register_model(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

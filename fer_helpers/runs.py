@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -24,11 +25,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from .checkpoints import delete_checkpoint
+from .config import TrainConfig
 from .data import FaceSet
 from .evaluation import Comparison, Evaluation, compare, evaluate
 from .files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
 from .models import create_model
-from .training import TrainConfig, fit, predict_logits, prepare_faces
+from .parallel import team
+from .training import Fitted, fit, predict_logits, prepare_faces
 
 RETRAIN = "delete the run's folder and train it again"
 
@@ -119,28 +123,37 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
         return Run(folder)
     if not len(view.clean_test().only("test")):
         raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
-    start = time.perf_counter()
-    write_json(folder / "config.json", config.to_dict())
-    (folder / "failure.json").unlink(missing_ok=True)
+    start, crew = time.perf_counter(), team()
+    if crew.leads:
+        write_json(folder / "config.json", config.to_dict())
+        (folder / "failure.json").unlink(missing_ok=True)
     try:
         fitted = fit(config, view, folder / "checkpoint.pt", device, progress)
     except FerError as error:
-        write_json(folder / "failure.json", {"error": str(error)})
+        if crew.leads:
+            write_json(folder / "failure.json", {"error": str(error)})
         raise
+    if crew.leads:
+        _keep(folder, config, fitted, faces, view, start)
+    crew.wait()
+    return Run(folder)
+
+
+def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, view: FaceSet, start: float) -> None:
+    """Write all of a finished run; ``start`` is when it began."""
     # Serialised in memory first: safetensors reports a full disk as an error of its own, without errno.
     weights = safetensors.torch.save({name: value.contiguous() for name, value in fitted.model.state_dict().items()})
     write_atomic(folder / "weights.safetensors", lambda path: path.write_bytes(weights))
     write_atomic(folder / "history.csv", lambda path: fitted.history.to_csv(path, index=False))
-    predictions = predict_table(fitted.model, view, fitted.precision)
+    predictions = predict_table(fitted.model, view, fitted.precision, config.tta)
     write_atomic(folder / "predictions.csv", lambda path: predictions.to_csv(path, index=False, float_format="%.6g"))
     write_json(folder / "environment.json", {
         **environment(), "data": faces.source, "data_fingerprint": faces.fingerprint,
         "images": view.counts().sum().to_dict(), "device": fitted.device, "precision": fitted.precision,
-        "best_epoch": fitted.best_epoch, "train_seconds": float(fitted.history["seconds"].sum()),
-        "total_seconds": time.perf_counter() - start})
+        "processes": team().size, "best_epoch": fitted.best_epoch,
+        "train_seconds": float(fitted.history["seconds"].sum()), "total_seconds": time.perf_counter() - start})
     write_json(folder / "metrics.json", {name: value.to_dict() for name, value in score(predictions, view).items()})
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Run(folder)
+    delete_checkpoint(folder / "checkpoint.pt")
 
 
 def run_id(config: TrainConfig, faces: FaceSet) -> str:
@@ -205,10 +218,10 @@ def load_weights(path: Path | str, config: TrainConfig) -> nn.Module:
     return model.eval()
 
 
-def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32") -> pd.DataFrame:
+def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32", tta: str = "none") -> pd.DataFrame:
     """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`."""
     index = np.flatnonzero(faces.split != "train")
-    probs = predict_logits(model, faces.images[index], precision).softmax(1).numpy()
+    probs = predict_logits(model, faces.images[index], precision, tta).softmax(1).numpy()
     names = np.array(faces.classes)
     table = {"id": faces.ids[index], "split": faces.split[index], "true": names[faces.labels[index].numpy()],
              "predicted": names[probs.argmax(1)], "confidence": probs.max(1), "in_train": faces.in_train()[index]}
@@ -231,17 +244,12 @@ def environment() -> dict[str, Any]:
     """Versions and machine, without host or user names."""
     from importlib.metadata import version
     git = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
-                         text=True, check=False) if _has_git() else None
+                         text=True, check=False) if shutil.which("git") else None
     return {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}",
             "threads": torch.get_num_threads(),
             "packages": {name: version(name) for name in ("fer_helpers", "torch", "torchvision", "numpy",
                                                           "scikit-learn")},
             "git_commit": git.stdout.strip() if git and git.returncode == 0 else None}
-
-
-def _has_git() -> bool:
-    import shutil
-    return shutil.which("git") is not None
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pandas as pd
 from tqdm.auto import tqdm
 
+from .config import DEFAULT_LR, TrainConfig
 from .data import FaceSet
 from .runs import run_table, train_run
-from .training import DEFAULT_LR, TrainConfig
 
 #: The study's train set: images, and the share of them that are happy.
 STUDY_IMAGES, STUDY_HAPPY = 9809, 0.41

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +110,20 @@ def locked_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         if root:
             os.seteuid(0)
         folder.chmod(0o755)
+
+
+class Payload:
+    """A pickle that would leave a trace when unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def wait_for(path: Path, process: multiprocessing.Process) -> None:
+    """Return as soon as ``path`` exists, or ``process`` has ended."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)

@@ -7,7 +7,8 @@ from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_helpers.augment import POLICIES, Policy, augment, normalise, policy
+from fer_helpers.augment import POLICIES, TTA, Policy, draw, normalise, policy, views
+from fer_helpers.augment import augment as augment_drawn
 from fer_helpers.files import FerError
 
 IMAGES = easy_images(np.arange(14) % 7)
@@ -16,6 +17,10 @@ DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def augment(images: torch.Tensor, how: Policy, generator: torch.Generator) -> torch.Tensor:
+    return augment_drawn(images, how, draw(len(images), generator))
 
 
 def square(row: int, column: int, count: int) -> torch.Tensor:
@@ -72,13 +77,11 @@ def test_augmenting_changes_neither_its_input_nor_the_global_generator(name):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_draws_of_later_batches_do_not_depend_on_the_policy():
-    states = []
-    for name in POLICIES:
-        random = seeded()
-        augment(IMAGES, policy(name), random)
-        states.append(random.get_state())
-    assert all(torch.equal(states[0], state) for state in states)
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_part_of_a_batch_changes_as_it_does_within_the_whole(name):
+    draws = draw(len(IMAGES), seeded())
+    whole = augment_drawn(IMAGES, policy(name), draws)
+    np.testing.assert_allclose(augment_drawn(IMAGES[3:9], policy(name), draws[3:9]), whole[3:9], atol=1e-6)
 
 
 def test_the_empty_policy_only_normalises():
@@ -194,3 +197,24 @@ def test_the_policies_grow_from_none_to_strong():
         assert all(low <= high for low, high in
                    zip(dataclasses.astuple(weaker), dataclasses.astuple(stronger), strict=True))
         assert weaker != stronger
+
+
+@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("ten_crop", 10)])
+def test_the_views_of_an_image_have_its_shape_and_come_with_their_mirrors(tta, count):
+    batch = normalise(IMAGES)
+    seen = list(views(batch, tta))
+    assert len(seen) == count
+    assert all(view.shape == batch.shape for view in seen)
+    assert all(torch.equal(plain.flip(-1), mirror) for plain, mirror in zip(seen[::2], seen[1::2], strict=False))
+    assert tta == "ten_crop" or torch.equal(seen[0], batch)
+
+
+def test_the_crops_look_at_the_corners_and_the_centre():
+    light = centres(torch.cat(list(views(normalise(square(24, 24, 1)), "ten_crop"))[::2])) - 24
+    expected = torch.tensor([[2, 2], [2, -2], [-2, 2], [-2, -2], [0, 0]]) * 48 / 44
+    np.testing.assert_allclose(light, expected, atol=0.05)
+
+
+def test_unknown_views_list_the_choices():
+    with pytest.raises(FerError, match=f"tta='both'.*{', '.join(TTA)}"):
+        next(views(normalise(IMAGES), "both"))

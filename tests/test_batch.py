@@ -14,12 +14,12 @@ from PIL import Image
 
 from fer_helpers import batch
 from fer_helpers.cli import main
+from fer_helpers.config import TrainConfig
 from fer_helpers.emotions import EMOTIONS
 from fer_helpers.files import FerError
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import load_runs
 from fer_helpers.synthetic import make_faces
-from fer_helpers.training import TrainConfig
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TINY = ["epochs=1", "train_limit=128"]

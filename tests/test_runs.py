@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from conftest import easy_faces
+from conftest import Payload, easy_faces, wait_for
 
+from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS
 from fer_helpers.evaluation import compare, evaluate
@@ -30,8 +31,7 @@ from fer_helpers.runs import (
     run_table,
     train_run,
 )
-from fer_helpers.training import Diverged, TrainConfig, predict_logits, prepare_faces
-from tests.test_training import Payload, wait_for
+from fer_helpers.training import Diverged, predict_logits, prepare_faces
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
                    precision="fp32", warmup_epochs=0.0)

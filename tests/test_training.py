@@ -3,8 +3,9 @@ import functools
 import json
 import math
 import multiprocessing
+import os
 import pickle
-import time
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,30 +13,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import easy_faces
+from conftest import Payload, easy_faces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_helpers.augment import POLICIES
+from fer_helpers.augment import POLICIES, TTA
+from fer_helpers.config import DEFAULT_LR, LOSSES, OPTIMIZERS, SCHEDULES, TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS, EMOTIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
-from fer_helpers.models import list_models
-from fer_helpers.training import (
-    DEFAULT_LR,
-    LOSSES,
-    OPTIMIZERS,
-    SCHEDULES,
-    Diverged,
-    TrainConfig,
-    choose_device,
-    choose_precision,
-    compute_loss,
-    fit,
-    lr_factor,
-    predict_logits,
-    prepare_faces,
-)
+from fer_helpers.models import ANY_SIZE, Compact, create_model, list_models
+from fer_helpers.optim import WeightAverage, compute_loss, lr_factor
+from fer_helpers.training import Diverged, choose_device, choose_precision, fit, predict_logits, prepare_faces
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
                    precision="fp32", warmup_epochs=0.0)
@@ -93,6 +82,7 @@ CONFIGS = st.builds(
     momentum=st.floats(0, 0.99), weight_decay=st.floats(0, 1), schedule=st.sampled_from(SCHEDULES),
     warmup_epochs=st.integers(0, 5) | st.floats(0, 5), epochs=st.integers(1, 500), batch_size=st.integers(2, 512),
     loss=st.sampled_from(LOSSES[:2]), label_smoothing=st.floats(0, 1),
+    ema=st.none() | st.floats(0, 0.999), tta=st.sampled_from(TTA),
     class_weights=st.sampled_from(["none", "balanced"]),
     augmentation=st.sampled_from(sorted(POLICIES)), precision=st.sampled_from(["auto", "fp32", "bf16"]),
     clip_norm=st.none() | st.floats(0.01, 100), patience=st.none() | st.integers(1, 50),
@@ -387,6 +377,15 @@ def test_the_best_epoch_is_restored_not_the_last(puzzling, overfitted):
     assert weights_equal(short, whole)
 
 
+def test_the_last_epoch_is_kept_when_asked_for(puzzling, overfitted):
+    last = fit_quietly(replace(OVERFIT, keep="last"), puzzling)
+    assert same_history(last, overfitted)
+    assert last.best_epoch == len(last.history) > overfitted.best_epoch
+    val = puzzling.only("val")
+    loss = F.cross_entropy(predict_logits(last.model, val.images), val.labels).item()
+    assert loss == pytest.approx(last.history["val_loss"].iloc[-1], rel=1e-5)
+
+
 @pytest.mark.parametrize("patience", [1, 2])
 def test_patience_stops_after_so_many_epochs_without_gain(patience, puzzling, overfitted):
     stopped = fit_quietly(replace(OVERFIT, patience=patience), puzzling)
@@ -524,29 +523,149 @@ def test_predicting_keeps_the_mode_of_the_model_and_needs_no_batch(fitted, view)
     assert predict_logits(fitted.model, view.images[:0]).shape == (0, 6)
 
 
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_a_batch_worked_through_in_parts_gives_the_same_training(accumulate, view):
+    whole, parts = (fit_quietly(replace(TINY, accumulate=number), view) for number in (1, accumulate))
+    for name, value in whole.model.state_dict().items():
+        np.testing.assert_allclose(parts.model.state_dict()[name], value, atol=1e-4)
+    np.testing.assert_allclose(parts.history.drop(columns="seconds"), whole.history.drop(columns="seconds"), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("accumulate", "batch_size"), [(3, 16), (16, 16), (32, 16)])
+def test_parts_must_be_equal_and_hold_two_images(accumulate, batch_size):
+    with pytest.raises(FerError, match=f"accumulate={accumulate}.*batch_size={batch_size}"):
+        TrainConfig(accumulate=accumulate, batch_size=batch_size)
+
+
+def test_the_weight_average_is_that_of_the_weights_of_all_steps():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    average, decay, expected = WeightAverage(model, 0.6), 0.6, model[0].weight.detach().clone()
+    for step in range(9):
+        with torch.no_grad():
+            model[0].weight += 1
+        model(torch.randn(4, 3))
+        average.update(model, step)
+        share = min(decay, (1 + step) / (10 + step))
+        expected = share * expected + (1 - share) * model[0].weight.detach()
+    np.testing.assert_allclose(average.state["0.weight"], expected, rtol=1e-5)
+    assert average.state["1.num_batches_tracked"] == 9
+
+
+def test_the_average_is_validated_and_returned(view):
+    averaged, plain = fit_quietly(replace(TINY, ema=0.9), view), fit_quietly(TINY, view)
+    val = view.only("val")
+    loss = F.cross_entropy(predict_logits(averaged.model, val.images), val.labels).item()
+    assert loss == pytest.approx(averaged.history["val_loss"].min(), rel=1e-5)
+    assert averaged.history["train_loss"].tolist() == plain.history["train_loss"].tolist()
+    assert not weights_equal(averaged, plain)
+
+
+def test_progressive_training_sees_small_images_first(view, monkeypatch):
+    sides = []
+    config = replace(TINY, arch="compact", progressive=True, epochs=10, batch_size=64)
+    forward = Compact.forward
+    monkeypatch.setattr(Compact, "forward",
+                        lambda self, x: (sides.append(x.shape[-1]) if self.training else None, forward(self, x))[1])
+    fit_quietly(config, view)
+    assert sides == [32] * 4 + [40] * 3 + [48] * 3
+
+
+@pytest.mark.parametrize("arch", sorted(set(list_models()) - set(ANY_SIZE)))
+def test_progressive_training_is_refused_where_the_network_takes_one_size(arch):
+    with pytest.raises(FerError, match=f"progressive=True.*resnet50 or compact; {arch}"):
+        TrainConfig(arch=arch, progressive=True)
+
+
+@pytest.mark.parametrize("arch", ANY_SIZE)
+def test_the_networks_said_to_take_any_size_do(arch):
+    assert create_model(arch, 6, seed=0).eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 6)
+
+
+def test_test_time_averaging_is_the_mean_of_the_views(fitted, view):
+    mirrored = predict_logits(fitted.model, view.images.flip(-1))
+    expected = (predict_logits(fitted.model, view.images) + mirrored) / 2
+    np.testing.assert_allclose(predict_logits(fitted.model, view.images, tta="flip"), expected, atol=1e-5)
+
+
 # ---------------------------------------------------------------- checkpoints
 
-def wait_for(path: Path, process: multiprocessing.Process) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.002)
+def fit_until_killed(config: TrainConfig, faces: FaceSet, path: Path, step: int) -> None:
+    """Train in a process that ends itself by SIGKILL as step number ``step`` of its life begins."""
+    steps, backward = iter(range(step)), torch.Tensor.backward
+
+    def fatal(*args, **options):
+        if next(steps, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return backward(*args, **options)
+
+    torch.Tensor.backward = fatal
+    torch.set_num_threads(1)
+    fit_quietly(config, faces, path)
 
 
-def test_resume_after_kill_is_bit_identical(view, tmp_path):
-    config = replace(TINY, epochs=5, augmentation="standard", schedule="plateau", momentum=0.5)
-    path = tmp_path / "checkpoint.pt"
-    process = multiprocessing.get_context("spawn").Process(target=fit, args=(config, view, path, "cpu", False))
+@pytest.fixture(scope="module")
+def clean_server():
+    """Processes that start from a server that has imported torch but never used it: quick, and safe to fork."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fer_helpers.training"])
+    return context
+
+
+KILLED = replace(TINY, arch="compact", epochs=3, augmentation="strong", schedule="plateau", ema=0.9, momentum=0.5)
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums depend on the number of threads in their last bits
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def few(view) -> FaceSet:
+    return view.limit_train(48)
+
+
+def test_resume_after_kill_is_bit_identical(few, tmp_path, clean_server, one_thread):
+    """At 20 random steps, two in the life of each of ten trainings."""
+    whole = fit_quietly(KILLED, few)
+    random = np.random.default_rng(0)
+    for number in range(10):
+        path = tmp_path / f"{number}.pt"
+        for step in (random.integers(0, 9), random.integers(0, 4)):
+            process = clean_server.Process(target=fit_until_killed, args=(KILLED, few, path, int(step)))
+            process.start()
+            process.join()
+            assert process.exitcode in (-signal.SIGKILL, 0)
+        resumed = fit_quietly(KILLED, few, path)
+        assert weights_equal(resumed, whole)
+        assert same_history(resumed, whole)
+        assert resumed.best_epoch == whole.best_epoch
+
+
+def fit_until_killed_while_saving(config: TrainConfig, faces: FaceSet, path: Path, rename: int) -> None:
+    """Train in a process that is killed by SIGKILL just before its rename number ``rename``."""
+    renames, replace_file = iter(range(rename)), Path.replace
+
+    def fatal(*args):
+        if next(renames, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace_file(*args)
+
+    Path.replace = fatal
+    torch.set_num_threads(1)
+    fit_quietly(config, faces, path)
+
+
+@pytest.mark.parametrize("rename", range(5))
+def test_resume_after_a_kill_within_saving_is_bit_identical(rename, few, tmp_path, clean_server, one_thread):
+    config, path = replace(KILLED, arch="simple_cnn"), tmp_path / "checkpoint.pt"
+    process = clean_server.Process(target=fit_until_killed_while_saving, args=(config, few, path, rename))
     process.start()
-    wait_for(path, process)
-    process.kill()
     process.join()
-    assert path.exists()
-    assert process.exitcode not in (0, None), "the training was over before it could be killed"
-    resumed = fit_quietly(config, view, path)
-    whole = fit_quietly(config, view)
-    assert weights_equal(resumed, whole)
-    assert same_history(resumed, whole)
-    assert resumed.best_epoch == whole.best_epoch
+    assert process.exitcode == -signal.SIGKILL
+    assert weights_equal(fit_quietly(config, few, path), fit_quietly(config, few))
 
 
 def interrupt_fit(config: TrainConfig, faces: FaceSet, path: Path, after_steps: int) -> None:
@@ -627,14 +746,20 @@ def test_the_checkpoint_of_other_votes_is_refused(view, tmp_path):
         fit_quietly(config, with_votes(view, lambda label: view.classes[(label + 1) % 6]), path)
 
 
-class Payload:
-    """A pickle that would leave a trace when unpacked."""
+def test_a_torn_checkpoint_falls_back_to_the_one_before(view, checkpoint, saved):
+    longer, path = replace(TINY, epochs=3), checkpoint.with_name("longer.pt")
+    interrupt_fit(longer, view, path, after_steps=2 * (len(view.only("train")) // 16) + 1)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=r"longer\.pt: damaged.*longer\.previous\.pt"):
+        resumed = fit_quietly(longer, view, path)
+    assert weights_equal(resumed, fit_quietly(longer, view))
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def __reduce__(self):
-        return Path.touch, (self.path,)
+def test_two_torn_checkpoints_are_named_with_the_fix(view, checkpoint):
+    for path in (checkpoint, checkpoint.with_name("checkpoint.previous.pt")):
+        path.write_bytes(b"torn")
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+        fit_quietly(TINY, view, checkpoint)
 
 
 @pytest.mark.parametrize("damage", [

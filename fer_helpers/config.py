@@ -1,0 +1,138 @@
+"""`TrainConfig`: everything that decides the outcome of a training run, apart from the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from .augment import TTA, policy
+from .emotions import class_set
+from .files import FerError
+from .models import ANY_SIZE, check_arch
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
+LOSSES = ("cross_entropy", "soft_votes", "binary_cross_entropy")
+#: Peak learning rate used when a configuration names none.
+DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a run, apart from the data. Immutable, checked, JSON both ways.
+
+    Attributes
+    ----------
+    arch : a name of `models.list_models`.
+    classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
+    batch_norm : whether the network normalises its activations.
+    optimizer : "sgd" (Nesterov momentum), "adam", "adamw" or "rmsprop".
+    lr : peak learning rate; None takes `DEFAULT_LR` of the optimizer.
+    momentum : of sgd; the decay of the running averages of rmsprop (Keras's rho) and adam, adamw (β₁).
+    weight_decay : L2 penalty (decoupled for adamw), on all weights of two or more dimensions.
+    schedule : "constant"; "step" (÷10 at 60% and 85%); "cosine" to 0; "onecycle" (up over 30%, then cosine to 0);
+        "plateau" (÷2 after three epochs without a better validation loss).
+    warmup_epochs : linear rise of the rate from 0 before the schedule takes over its full value.
+    epochs, batch_size : passes over the train split, images per step (the last, smaller batch is dropped).
+    loss : "cross_entropy"; "soft_votes" (cross-entropy to the FER+ vote shares); "binary_cross_entropy" (on a
+        softmax, as in the original study: for its reproduction only).
+    label_smoothing : share of the target spread over all classes, 0 to 1.
+    class_weights : "none" or "balanced" (inverse class frequency in train).
+    augmentation : a name of `augment.POLICIES`.
+    precision : "fp32", "bf16" (autocast) or "auto" (see `training.choose_precision`).
+    accumulate : parts that a batch is worked through in, to save memory; their gradients add up to that of the batch.
+    ema : decay per step of a running average of the weights, which then is what is validated and kept; None keeps the
+        weights themselves. It starts lower and rises to this value, so that short runs forget the first weights too.
+    progressive : train on images of 32 pixels a side in the first 40% of the epochs, 40 in the next 30%, then 48: the
+        same number of epochs at two thirds of the cost. For networks with global pooling.
+    tta : views whose logits are averaged on the validation and test images of a finished run: "none", "flip" or
+        "ten_crop", see `augment.views`.
+    clip_norm : largest gradient norm; None does not clip.
+    keep : "best", the weights of the epoch with the lowest validation loss, or "last", those of the last epoch: for a
+        fixed recipe that holds out next to nothing.
+    patience : stop after this many epochs without a better validation loss; None never stops early.
+    val_fraction : share of train held out for model selection.
+    train_limit : train on so many images only (class shares kept); None uses all.
+    seed : of the initial weights, the order of images, augmentation, dropout, and the validation split.
+    """
+
+    arch: str = "compact"
+    classes: int = 6
+    batch_norm: bool = True
+    optimizer: str = "sgd"
+    lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "onecycle"
+    warmup_epochs: float = 1.0
+    epochs: int = 10
+    batch_size: int = 128
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    augmentation: str = "standard"
+    precision: str = "auto"
+    accumulate: int = 1
+    ema: float | None = None
+    progressive: bool = False
+    tta: str = "none"
+    clip_norm: float | None = None
+    keep: str = "best"
+    patience: int | None = None
+    val_fraction: float = 0.1
+    train_limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_arch(self.arch)
+        # papermill and the command line may pass "6": keep one spelling, so that one setting has one run id.
+        object.__setattr__(self, "classes", len(class_set(self.classes)))
+        policy(self.augmentation)
+        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
+                              ("class_weights", ("none", "balanced")), ("precision", ("auto", "fp32", "bf16")),
+                              ("tta", TTA), ("keep", ("best", "last")), ("batch_norm", (True, False)),
+                              ("progressive", (True, False))):
+            if getattr(self, name) not in allowed:
+                raise FerError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
+                               f"{', '.join(map(str, allowed))}")
+        for name in ("batch_norm", "progressive"):
+            object.__setattr__(self, name, bool(getattr(self, name)))
+        if self.progressive and self.arch not in ANY_SIZE:
+            raise FerError(f"progressive=True needs a network for images of any size, {' or '.join(ANY_SIZE)}; "
+                           f"{self.arch} takes 48×48 only")
+        if self.loss == "binary_cross_entropy" and self.label_smoothing:
+            raise FerError("label_smoothing does nothing with loss='binary_cross_entropy'; leave one of them out")
+        if self.lr is None:
+            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        whole, real = (int,), (int, float)
+        for name, kinds, low, high in (
+                ("lr", real, 0, 100), ("momentum", real, 0, 0.9999), ("weight_decay", real, 0, 10),
+                ("warmup_epochs", real, 0, 1000), ("epochs", whole, 1, 100_000), ("batch_size", whole, 2, 1 << 20),
+                ("accumulate", whole, 1, 1 << 20), ("ema", real, 0, 0.999999), ("label_smoothing", real, 0, 1),
+                ("clip_norm", real, 1e-9, 1e9), ("patience", whole, 1, 100_000),
+                ("val_fraction", real, 0.001, 0.9), ("train_limit", whole, 2, 1 << 40), ("seed", whole, 0, 2**31)):
+            value = getattr(self, name)
+            if value is None and name in ("ema", "clip_norm", "patience", "train_limit"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+                raise FerError(f"{name}={value!r} must be {'a whole' if kinds is whole else 'a'} number "
+                               f"from {low} to {high}")
+            if kinds is real:
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting: one run id
+        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
+            raise FerError(f"accumulate={self.accumulate} cannot divide batch_size={self.batch_size} into equal parts "
+                           "of two or more; choose a divisor of it")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The inverse of `to_dict`; missing keys take their defaults, unknown ones raise `FerError`."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or (unknown := set(values) - names):
+            what = f"unknown setting {sorted(unknown)}" if isinstance(values, dict) else "not a set of settings"
+            raise FerError(f"configuration: {what}; known are {', '.join(sorted(names))}")
+        return cls(**values)

@@ -1,0 +1,113 @@
+"""One training spread over several processes, as started by ``torchrun``: who is who, shares of a batch, sums over all.
+
+Every process holds the same network and the same data, and works through its share of each batch. What comes out is,
+up to rounding, what one process computes from the whole batch; so batch normalisation shares its statistics too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+
+from .files import FerError
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one training.
+
+    Attributes
+    ----------
+    rank : number of this process, from 0; only rank 0 writes files.
+    size : number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, values: torch.Tensor) -> torch.Tensor:
+        """This process's part of ``values`` along the first axis; the parts of all are disjoint and cover it."""
+        return values.tensor_split(self.size)[self.rank]
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Elementwise sum of ``value`` over all processes; without gradient."""
+        if self.size > 1:
+            dist.all_reduce(value := value.detach().clone())
+        return value
+
+    def wait(self) -> None:
+        """Go on only when all processes have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def wrap(self, model: nn.Module, device: str) -> nn.Module:
+        """``model`` with gradients averaged, and batch statistics taken, over all processes; shares its weights."""
+        if self.size == 1:
+            return model
+        if device == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        else:
+            for module in model.modules():
+                if type(module) is nn.BatchNorm2d:
+                    module.__class__ = _SharedBatchNorm2d
+        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def team() -> Team:
+    """The team that `join` has set up, or a team of one."""
+    return Team(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else Team()
+
+
+@contextlib.contextmanager
+def join() -> Iterator[Team]:
+    """Set up the team that torchrun started this process for; alone without torchrun.
+
+    Raises
+    ------
+    FerError
+        If another process of the team is lost meanwhile.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Team()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield team()
+    except RuntimeError as error:
+        # gloo and nccl say which socket closed, not what to do.
+        raise FerError(f"another process of this training was lost ({str(error).splitlines()[0]}); the last finished "
+                       "epoch is kept, the same command goes on from there") from error
+    finally:
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+class _SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the images of all processes; torch's own `SyncBatchNorm` is for GPUs only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        wide = x.float()
+        count = x.numel() / x.shape[1] * dist.get_world_size()
+        mean, square = all_reduce(torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])) / count
+        variance = square - mean * mean
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (wide * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
