@@ -39,8 +39,8 @@ TARGETS = {"vgg16": (4, 0.40), "resnet50": (2, 0.15), "compact": (None, 0.45)}
 PEAK_SIDE = 4096
 
 
-def stock_steps(arch: str, folder: Path, batch_size: int, device: str) -> Iterator[None]:
-    """Endless training steps of the stock way; each ``next`` is one."""
+def stock_steps(arch: str, folder: Path, batch_size: int, device: str) -> Iterator[torch.nn.Module]:
+    """Endless training steps of the stock way; each ``next`` is one, and gives the network."""
     transform = v2.Compose([
         v2.RandomHorizontalFlip(), v2.RandomAffine(10, (4 / 48, 4 / 48), (0.9, 1.1)), v2.ColorJitter(0.1, 0.2),
         v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.25] * 3)])
@@ -54,7 +54,7 @@ def stock_steps(arch: str, folder: Path, batch_size: int, device: str) -> Iterat
             optimizer.zero_grad()
             F.cross_entropy(model(batch.to(device)), labels.to(device)).backward()
             optimizer.step()
-            yield
+            yield model
 
 
 def our_steps(trainer: Trainer) -> Iterator[None]:
