@@ -35,7 +35,7 @@ _SYNONYMS = {
 }
 _CANONICAL = {alias: name for name, aliases in _SYNONYMS.items() for alias in (name, *aliases)}
 
-#: Facial action units drawn by `synthetic` (Ekman & Friesen 1978), with what each does to a face.
+#: Facial action units drawn by `drawing` (Ekman & Friesen 1978), with what each does to a face.
 ACTION_UNITS: dict[int, str] = {
     1: "inner brow raiser",
     2: "outer brow raiser",
