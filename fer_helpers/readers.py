@@ -1,25 +1,21 @@
 """Reads faces from disk (class folders, a pixel CSV, a zip of either) into a `FaceSet`, and caches what it read.
 
-Judging the data is the business of `checks`, drawing faces that of `synthetic`.
+Finding the files is the business of `sources`, judging the data that of `checks`, drawing faces that of `synthetic`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import os
 import re
 import shutil
-import stat
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from posixpath import basename, dirname, splitext
+from posixpath import basename, splitext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,20 +26,12 @@ from tqdm.auto import tqdm
 from .data import IMAGE_SIZE, FaceSet
 from .emotions import EMOTIONS, VOTE_COLUMNS, canonical
 from .files import FerError, digest, explain_os_errors, write_atomic
+from .sources import AGAIN, CSV_FILES, VOTES_FILE, Files, Table, find_csv, find_votes, open_source, plan_tree, split_of
 from .synthetic import embedded_faces
 
-VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
-CSV_FILES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # Kaggle's names; the first one present is read
-
 _READER_VERSION = 1  # raise when the same files would be read differently: old caches are then ignored
-_AGAIN = "download the data again"
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-           "testing": "test", "publictest": "test", "privatetest": "test"}
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow's other plugins are attack surface, not data
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-_JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
-_MAX_FILES, _MAX_DEPTH = 1_000_000, 8
-_MAX_BYTES, _MAX_IMAGE_BYTES, _MAX_IMAGE_PIXELS = 4 << 30, 64 << 20, 50_000_000
+_MAX_IMAGE_BYTES, _MAX_IMAGE_PIXELS = 64 << 20, 50_000_000
 _CSV_BLOCK = 1024  # rows parsed at a time: large enough for numpy, small enough for the processor's cache
 
 
@@ -79,14 +67,14 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
     if source == "synthetic":
         return embedded_faces()
     path = Path(os.path.expanduser(source))
-    with _open_source(path) as files:
-        table = _locate_votes(files, votes)
+    with open_source(path) as files:
+        table = find_votes(files, votes)
         key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, table.stamp if table else "")
         stored = _cache_folder() / f"{digest(os.fsencode(path.resolve()))}.npz"  # one per source: no pile of old ones
         faces, trouble = _load_cache(stored, key) if cache else (None, ())
         if faces is not None:
             return dataclasses.replace(faces, source=source)
-        csv_name = _find_csv(files)
+        csv_name = find_csv(files)
         faces = _read_csv(files, csv_name, progress) if csv_name else _read_tree(files, progress)
         faces = _complete_splits(dataclasses.replace(faces, source=source))
         if table is not None:
@@ -124,150 +112,10 @@ def download_faces(target: str | Path, dataset: str = "msambare/fer2013") -> Pat
     return target
 
 
-# Sources: a folder, a zip and a lone file look the same from here on.
-
-@dataclass(frozen=True)
-class _Files:
-    """Files of a source: sizes by POSIX path below ``root``, folders, a stamp that changes with any of them."""
-
-    root: Path
-    sizes: dict[str, int]
-    folders: list[str]
-    stamp: str
-    open: Callable[[str], BinaryIO]
-
-    def where(self, name: str) -> str:
-        """Full name for messages."""
-        return f"{self.root}/{name}" if name else str(self.root)
-
-
-@contextlib.contextmanager
-def _open_source(path: Path) -> Iterator[_Files]:
-    with explain_os_errors(path, "reading"):
-        mode = path.stat().st_mode if path.exists() else 0
-    if not mode:
-        raise FerError(f"{path}: does not exist; check the path, or use the source 'synthetic'")
-    if stat.S_ISDIR(mode):
-        files = _list_folder(path)
-        zips = [name for name in files.sizes if name.lower().endswith(".zip")]
-        if len(zips) == 1 and not _find_csv(files) and not _has_classes(files):
-            with _open_source(path / zips[0]) as packed:
-                yield packed
-        else:
-            yield files
-    elif path.suffix.lower() == ".zip":
-        with _explain_zip(path), explain_os_errors(path, "reading"):
-            archive = zipfile.ZipFile(path)
-        with archive:
-            yield _list_zip(path, archive)
-    elif path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
-        yield _Files(path.parent, {path.name: path.stat().st_size}, [], _stamp(path), lambda name: path.open("rb"))
-    else:
-        raise FerError(f"{path}: is no folder, .csv or .zip; choose a folder of class folders or one of "
-                       f"{', '.join(CSV_FILES)}")
-
-
-def _list_folder(root: Path) -> _Files:
-    sizes, folders, stamps, todo = {}, [], [], [""]
-    while todo:
-        folder = todo.pop()
-        with explain_os_errors(root / folder, "reading"), os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if _is_junk(entry.name):
-                    continue
-                if name.count("/") > _MAX_DEPTH or len(sizes) > _MAX_FILES:
-                    raise FerError(f"{root / name}: too deep or too many files; choose the folder of the faces alone")
-                if entry.is_dir():
-                    folders.append(name)
-                    todo.append(name)
-                elif entry.is_file():
-                    status = entry.stat()
-                    sizes[name] = status.st_size
-                    stamps.append(f"{name}/{status.st_size}/{status.st_mtime_ns}")
-                else:
-                    raise FerError(f"{root / name}: is neither a file nor a folder (a broken link?); delete it")
-    _refuse_undecodable(root, [*sizes, *folders])
-    return _Files(root, sizes, folders, digest("\n".join(sorted(stamps))), lambda name: open(f"{root}/{name}", "rb"))
-
-
-def _list_zip(path: Path, archive: zipfile.ZipFile) -> _Files:
-    infos: dict[str, zipfile.ZipInfo] = {}
-    folders = set()
-    for info in archive.infolist():
-        name = info.filename.replace("\\", "/")
-        parts = name.rstrip("/").split("/")
-        if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name):
-            raise FerError(f"{path}: {name!r} points outside the archive; do not trust this file, {_AGAIN}")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise FerError(f"{path}: {name!r} is a symbolic link; pack the files themselves")
-        if info.flag_bits & 1:
-            raise FerError(f"{path}: {name!r} is encrypted; unpack it with its password and choose the folder")
-        if any(map(_is_junk, parts)):
-            continue
-        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + name.endswith("/")))
-        if not name.endswith("/") and infos.setdefault(name, info) is not info:
-            raise FerError(f"{path}: holds {name!r} twice; pack it again")
-    sizes = {name: info.file_size for name, info in infos.items()}
-    total, packed = sum(sizes.values()), path.stat().st_size
-    # Pictures and pixel text shrink to a quarter at best; only a bomb shrinks to a hundredth.
-    if len(sizes) > _MAX_FILES or total > _MAX_BYTES or (total > 100 << 20 and total > 100 * packed):
-        raise FerError(f"{path}: would unpack to {len(sizes):,} files of {total:,} bytes, which no set of faces "
-                       f"needs; {_AGAIN}")
-    _refuse_undecodable(path, [*sizes, *folders])
-
-    def read(name: str) -> BinaryIO:  # into memory, never extracted: nothing in the archive can place a file
-        with _explain_zip(f"{path}/{name}"):
-            return io.BytesIO(archive.read(infos[name]))
-
-    return _Files(path, sizes, sorted(folders), _stamp(path), read)
-
-
-@contextlib.contextmanager
-def _explain_zip(where: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except FerError:
-        raise
-    except Exception as error:  # zipfile and its decompressors raise a dozen types on damaged archives
-        raise FerError(f"{where}: the zip is damaged ({error}); {_AGAIN}") from error
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{path.name}/{status.st_size}/{status.st_mtime_ns}"
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
-
-
-def _refuse_undecodable(root: Path, names: list[str]) -> None:
-    for name in names:
-        if not name.isascii():
-            try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise FerError(f"{root}: the file name {name!r} is not valid UTF-8; rename the file") from error
-
-
-def _find_csv(files: _Files) -> str | None:
-    """The pixel CSV to read, or None where there are class folders or no such file."""
-    if len(files.sizes) == 1 and (only := next(iter(files.sizes))).lower().endswith(".csv"):
-        return only
-    known = {basename(name).lower(): name for name in sorted(files.sizes, reverse=True) if name.endswith(".csv")}
-    found = [known[name] for name in CSV_FILES if name in known]
-    return found[0] if found and not _has_classes(files) else None
-
-
-def _has_classes(files: _Files) -> bool:
-    return any(canonical(basename(name)) for name in files.folders)
-
-
 # Class folders
 
-def _read_tree(files: _Files, progress: bool) -> FaceSet:
-    plan = _plan_tree(files)
+def _read_tree(files: Files, progress: bool) -> FaceSet:
+    plan = plan_tree(files)
     images, changes = np.empty((len(plan), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter()
     # One thread on purpose: at 48×48, handing over the interpreter lock costs more than decoding.
     for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", disable=not progress)):
@@ -281,40 +129,6 @@ def _read_tree(files: _Files, progress: bool) -> FaceSet:
     notes = tuple(f"{count} {'image was' if count == 1 else 'images were'} {change}."
                   for change, count in sorted(changes.items()))
     return _face_set(images, [label for _, _, label in plan], ids, [split for _, split, _ in plan], notes)
-
-
-def _plan_tree(files: _Files) -> list[tuple[str, str, str]]:
-    """(path, split, emotion) of every image, by path. Split is "train" throughout where the folders name none."""
-    plan, parents, filled = [], set(), set()
-    for name in sorted(files.sizes):
-        *folders, _ = name.split("/")
-        filled.add("/".join(folders))
-        splits = [split for folder in folders if (split := _split_named(folder))]
-        emotion = canonical(folders[-1]) if folders else None
-        if emotion:
-            plan.append((name, splits[-1] if splits else "", emotion))
-            parents.update(() if splits else ["/".join(folders[:-1])])
-        elif name.lower().endswith(_SUFFIXES) or (splits and not _split_named(folders[-1])):
-            if not folders or _split_named(folders[-1]):
-                raise FerError(f"{files.where(name)}: lies in no class folder; move it into one, such as "
-                               "train/happiness, or delete it")
-            raise FerError(f"{files.where('/'.join(folders))}: unknown class folder; rename it to one of "
-                           f"{', '.join(EMOTIONS)}, or delete it")
-    filled.update(map(dirname, files.folders))
-    for folder in files.folders:
-        if canonical(basename(folder)) and folder not in filled:
-            raise FerError(f"{files.where(folder)}: the class folder is empty; fill it or delete it")
-    if not plan:
-        raise FerError(f"{files.root}: holds no class folders such as train/happiness and none of "
-                       f"{', '.join(CSV_FILES)}; choose the folder that does, or {_AGAIN}")
-    if parents and (len(parents) > 1 or any(split for _, split, _ in plan)):
-        raise FerError(f"{files.root}: class folders stand in {', '.join(sorted(parent or '.' for parent in parents))} "
-                       "outside train and test; rename those folders to train, val and test")
-    return [(name, split or "train", emotion) for name, split, emotion in plan]
-
-
-def _split_named(name: str) -> str | None:
-    return _SPLITS.get(re.sub("[-_ ]|set$", "", name.lower()))  # "Training set" too
 
 
 def _decode(file: BinaryIO, where: str, changes: Counter) -> np.ndarray:
@@ -333,7 +147,7 @@ def _decode(file: BinaryIO, where: str, changes: Counter) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's plugins raise ValueError, SyntaxError, struct.error and more on bad files
         reason = str(error).replace(repr(file), "the file")
-        raise FerError(f"{where}: is no readable image ({reason}); delete it or {_AGAIN}") from error
+        raise FerError(f"{where}: is no readable image ({reason}); delete it or {AGAIN}") from error
 
 
 def _is_not_8_bit(image: Image.Image) -> bool:
@@ -375,14 +189,14 @@ _CHANGES: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
 
 # Pixel CSV
 
-def _read_csv(files: _Files, name: str, progress: bool) -> FaceSet:
+def _read_csv(files: Files, name: str, progress: bool) -> FaceSet:
     where = files.where(name)
     with explain_os_errors(where, "reading"), files.open(name) as file:
         rows = _csv_rows(file, where)
         _, header = next(rows, (0, []))
         columns = {title.strip().lower(): position for position, title in enumerate(header)}
         if not header:
-            raise FerError(f"{where}: is empty; {_AGAIN}")
+            raise FerError(f"{where}: is empty; {AGAIN}")
         if "pixels" not in columns:
             raise FerError(f"{where}: line 1: no column 'pixels'; choose one of {', '.join(CSV_FILES)}")
         if "emotion" not in columns:
@@ -392,12 +206,12 @@ def _read_csv(files: _Files, name: str, progress: bool) -> FaceSet:
         for line, fields in tqdm(rows, f"reading {basename(name)}", unit="row", disable=not progress):
             if len(fields) != len(header):
                 raise FerError(f"{where}: line {line}: {len(fields)} columns where the first line has {len(header)}; "
-                               f"the file is cut short or damaged, {_AGAIN}")
+                               f"the file is cut short or damaged, {AGAIN}")
             labels.append(_emotion_numbered(fields[columns["emotion"]], where, line))
             usages.append(fields[columns["usage"]].strip() if "usage" in columns else "")
-            if usages[-1] and not _split_named(usages[-1]) or "usage" in columns and not usages[-1]:
+            if usages[-1] and not split_of(usages[-1]) or "usage" in columns and not usages[-1]:
                 raise FerError(f"{where}: line {line}: unknown Usage {usages[-1][:40]!r}, known are Training, "
-                               f"PublicTest and PrivateTest; correct it or {_AGAIN}")
+                               f"PublicTest and PrivateTest; correct it or {AGAIN}")
             texts.append(fields[columns["pixels"]])
             lines.append(line)
             if len(texts) == _CSV_BLOCK:
@@ -405,11 +219,11 @@ def _read_csv(files: _Files, name: str, progress: bool) -> FaceSet:
                 texts, lines = [], []
         images.append(_parse_pixels(texts, lines, where))
     if not labels:
-        raise FerError(f"{where}: holds no rows below the first line; {_AGAIN}")
+        raise FerError(f"{where}: holds no rows below the first line; {AGAIN}")
     # Not FER+'s names: those skip images, so its number is not the row of this file.
     stem = splitext(basename(name))[0]
     ids = [f"{usage or stem}_{row:07d}" for row, usage in enumerate(usages)]
-    return _face_set(np.concatenate(images), labels, ids, [_split_named(usage) or "train" for usage in usages])
+    return _face_set(np.concatenate(images), labels, ids, [split_of(usage) or "train" for usage in usages])
 
 
 def _csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -420,7 +234,7 @@ def _csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
             if fields:
                 yield reader.line_num, fields
     except (csv.Error, UnicodeDecodeError) as error:
-        raise FerError(f"{where}: after line {reader.line_num}: not a CSV text file ({error}); {_AGAIN}") from error
+        raise FerError(f"{where}: after line {reader.line_num}: not a CSV text file ({error}); {AGAIN}") from error
 
 
 def _emotion_numbered(text: str, where: str, line: int) -> str:
@@ -460,35 +274,13 @@ def _parse_row(text: str, line: int, where: str) -> list[int]:
                            "delete the row")
     if len(words) != IMAGE_SIZE**2:
         raise FerError(f"{where}: line {line}: {len(words)} pixels where 48×48 = 2304 are needed; the file is cut "
-                       f"short or damaged, {_AGAIN}")
+                       f"short or damaged, {AGAIN}")
     return [int(word) for word in words]
 
 
 # FER+ votes
 
-@dataclass(frozen=True)
-class _Table:
-    where: str
-    stamp: str
-    open: Callable[[], BinaryIO]
-
-
-def _locate_votes(files: _Files, chosen: str | Path | None) -> _Table | None:
-    inside = [name for name in sorted(files.sizes) if name.lower().endswith(VOTES_FILE)]
-    if chosen is None and inside:
-        return _Table(files.where(inside[0]), "", lambda: files.open(inside[0]))  # the files' stamp covers it
-    candidates = [files.root / VOTES_FILE, files.root.resolve().parent / VOTES_FILE]
-    if chosen is not None:
-        candidates = [Path(os.path.expanduser(chosen))]
-    for path in candidates:
-        if os.path.isfile(path):  # unlike Path.is_file, False below a folder that may not be entered
-            return _Table(str(path), str(path) + _stamp(path), lambda path=path: path.open("rb"))
-    if chosen is not None:
-        raise FerError(f"{chosen}: no such FER+ table; correct votes= or leave it out")
-    return None
-
-
-def _join_votes(faces: FaceSet, table: _Table, by_row: bool, required: bool) -> FaceSet:
+def _join_votes(faces: FaceSet, table: Table, by_row: bool, required: bool) -> FaceSet:
     """Add the votes, by image name, or row by row for a CSV, whose images have no FER+ names."""
     usages, names, votes = _read_votes(table)
     if by_row:
@@ -510,7 +302,7 @@ def _join_votes(faces: FaceSet, table: _Table, by_row: bool, required: bool) -> 
     return dataclasses.replace(faces, votes=known_votes, notes=(*faces.notes, note))
 
 
-def _read_votes(table: _Table) -> tuple[list[str], list[str], np.ndarray]:
+def _read_votes(table: Table) -> tuple[list[str], list[str], np.ndarray]:
     """Usage, image name and float32 (M, 10) votes of each row."""
     with explain_os_errors(table.where, "reading"), table.open() as file:
         rows = list(_csv_rows(file, table.where))

@@ -19,7 +19,8 @@ from PIL import Image
 
 from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
-from fer_helpers.readers import VOTES_FILE, download_faces, load_faces
+from fer_helpers.readers import download_faces, load_faces
+from fer_helpers.sources import VOTES_FILE
 from tests.corpus import LABELS, NAMES, USAGES, csv_text, faces_of, png, votes_text, write_tree, write_zip
 
 FACES = faces_of(14)
