@@ -17,6 +17,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from .data import IMAGE_SIZE
 from .files import FerError
+from .layers import speed_up
 
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {}
 #: Networks that pool over the whole map, and so take images of any size.
@@ -60,7 +61,7 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return _REGISTRY[arch](num_classes, in_chans, batch_norm)
+        return speed_up(_REGISTRY[arch](num_classes, in_chans, batch_norm))
 
 
 def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.DataFrame:
