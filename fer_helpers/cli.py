@@ -16,7 +16,7 @@ from . import parallel, readers
 from .config import TrainConfig
 from .files import FerError
 from .models import model_table
-from .runs import default_store, load_runs, train_run
+from .runs import Run, default_store, load_runs, markdown_table, record_run, train_run
 
 app = typer.Typer(help=__doc__.split(":")[0], no_args_is_help=True, pretty_exceptions_enable=False,
                   add_completion=False)
@@ -68,15 +68,25 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
 
 
 @app.command()
-def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help="Print every column.")] = False
-         ) -> None:
+def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help="Print every column.")] = False,
+         as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a README.")] = False) -> None:
     """List finished runs, best first."""
     table = load_runs(store)
     if table.empty:
         raise FerError(f"{store or default_store()}: holds no finished run; train one with fer train")
     table = table.sort_values("test_accuracy", ascending=False).drop(columns="run")
+    if as_markdown:
+        typer.echo(markdown_table(table))
+        return
     short = ["arch", "optimizer", "schedule", "classes", "epochs", "seed", "test_accuracy", "test_low", "test_high"]
     typer.echo(table.to_csv() if as_csv else table[short].to_string(float_format="{:.3f}".format))
+
+
+@app.command()
+def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+           target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path("data/results")) -> None:
+    """Copy a run's small files (no weights, no pixels) to the recorded results."""
+    typer.echo(record_run(Run(run), target).folder)
 
 
 @app.command()

@@ -34,6 +34,8 @@ from .models import create_model
 from .parallel import team
 from .training import Fitted, fit, predict_logits, prepare_faces
 
+#: What is kept of a run among recorded results: all but its weights.
+RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
 RETRAIN = "delete the run's folder and train it again"
 
 
@@ -156,6 +158,24 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
     delete_checkpoint(folder / "checkpoint.pt")
 
 
+def record_run(run: Run, target: Path | str = "data/results") -> Run:
+    """Copy the small files of a finished run, `RECORD`, to the store ``target``; `load_runs` reads it like any.
+
+    Raises
+    ------
+    FerError
+        If the run is not finished or the store cannot be written.
+    """
+    for name in RECORD:  # metrics.json, which says that a run is finished, is the last
+        source = run.folder / name
+        if not source.exists():
+            raise FerError(f"{source}: is missing; only a finished run can be recorded")
+        with explain_os_errors(source, "reading"):
+            content = source.read_bytes()
+        write_atomic(Path(target) / run.name / name, lambda path, content=content: path.write_bytes(content))
+    return Run(Path(target) / run.name)
+
+
 def run_id(config: TrainConfig, faces: FaceSet) -> str:
     """Readable and unique: the same settings on the same data have the same id, any change gives another."""
     settings = sorted(config.to_dict().items())
@@ -186,6 +206,21 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
                     f"{split}_ece": scores.ece.value}
         rows[run.name] = row | {"majority": run.metrics["test"].majority.value, "run": run}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id")
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A `run_table` for a README: accuracy in percent with intervals on the official and on the clean test."""
+    def percent(row: pd.Series, split: str) -> str:
+        return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * row[f"{split}_{end}"] for end in ("accuracy", "low", "high")))
+
+    rows = {"network": table["arch"], "classes": table["classes"], "seed": table["seed"], "epochs": table["epochs"],
+            "test images averaged over": table["tta"], "test accuracy, %": table.apply(percent, axis=1, split="test"),
+            "without copies of train": table.apply(percent, axis=1, split="clean_test"),
+            "macro F1": (100 * table["test_macro_f1"]).map("{:.1f}".format),
+            "always the majority": (100 * table["majority"]).map("{:.1f}".format),
+            "minutes": (table["train_seconds"] / 60).map("{:.0f}".format)}
+    lines = [list(rows), ["---"] * len(rows), *map(list, zip(*rows.values(), strict=True))]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def compare_runs(first: Run, second: Run, split: str = "test") -> Comparison:

@@ -14,19 +14,23 @@ import safetensors.torch
 import torch
 from conftest import Payload, easy_faces, wait_for
 
+from fer_helpers.augment import TTA
 from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS
 from fer_helpers.evaluation import compare, evaluate
 from fer_helpers.files import FerError
 from fer_helpers.runs import (
+    RECORD,
     Run,
     compare_runs,
     default_store,
     environment,
     load_runs,
     load_weights,
+    markdown_table,
     predict_table,
+    record_run,
     run_id,
     run_table,
     train_run,
@@ -442,3 +446,36 @@ def test_a_pickle_in_place_of_the_weights_is_refused_and_not_run(write, tmp_path
     with pytest.raises(FerError, match=r"weights\.safetensors"):
         load_weights(path, TINY)
     assert not trace.exists()
+
+
+def test_a_recorded_run_keeps_all_but_its_weights_and_reads_like_any(run, tmp_path):
+    kept = record_run(run, tmp_path / "results")
+    assert sorted(path.name for path in kept.folder.iterdir()) == sorted(RECORD)
+    before, after = run_table([run]).drop(columns="run"), load_runs(tmp_path / "results").drop(columns="run")
+    pd.testing.assert_frame_equal(before, after)
+    assert compare_runs(run, kept).difference.value == 0
+    with pytest.raises(FerError, match="weights.safetensors"):
+        kept.model()
+
+
+def test_an_unfinished_run_is_not_recorded(copy, tmp_path):
+    (copy.folder / "metrics.json").unlink()
+    with pytest.raises(FerError, match=r"metrics\.json: is missing; only a finished run"):
+        record_run(copy, tmp_path / "results")
+
+
+def test_the_table_for_a_readme_has_a_line_per_run_with_its_intervals(run):
+    lines = markdown_table(run_table([run])).splitlines()
+    assert len(lines) == 3
+    assert len({line.count("|") for line in lines}) == 1
+    scores = run.metrics["test"].accuracy
+    assert f"| {100 * scores.value:.1f} [{100 * scores.low:.1f}, {100 * scores.high:.1f}] |" in lines[2]
+    assert f"| {100 * run.metrics['clean_test'].accuracy.value:.1f} [" in lines[2]
+
+
+@pytest.mark.parametrize("tta", TTA)
+def test_the_predictions_of_a_run_average_over_the_views_asked_for(tta, faces, tmp_path):
+    run = train_run(replace(TINY, tta=tta, epochs=1), faces, tmp_path, progress=False)
+    view = prepare_faces(run.config, faces)
+    logits = predict_logits(run.model(), view.only("test").images, tta=tta)
+    np.testing.assert_allclose(run.probabilities(), logits.softmax(1), atol=1e-4)
