@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .config import TrainConfig
 from .data import FaceSet
-from .files import FerError, write_atomic, write_json
+from .files import FerError, bar_options, write_atomic, write_json
 from .readers import load_faces
 from .runs import Run, default_store, run_id
 
@@ -163,7 +163,7 @@ def sweep(axes: Mapping[str, Sequence[Any]], data: str = "", store: Path | str |
 
     table = []
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(plan), desc="sweep", unit="run",
-                                                disable=not progress) as bar:
+                                                **bar_options(progress)) as bar:
         for future in as_completed([pool.submit(run_one, *item) for item in plan.items()]):
             table.append(future.result())
             bar.update()
@@ -218,7 +218,7 @@ def report(out: Path | str = "report", data: str = "", profile: str = "quick", n
     faces = load_faces(data, progress=progress)
     key = "quick, photographs" if profile == "quick" and faces.action_units is None else profile
     results = []
-    with tqdm(find_notebooks(notebooks), desc="report", unit="notebook", disable=not progress) as bar:
+    with tqdm(find_notebooks(notebooks), desc="report", unit="notebook", **bar_options(progress)) as bar:
         for notebook in bar:
             bar.set_postfix_str(notebook.stem)
             defaults = notebook_defaults(notebook)

@@ -11,11 +11,11 @@ from .emotions import class_set
 from .files import FerError
 from .models import ANY_SIZE, check_arch
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
 LOSSES = ("cross_entropy", "soft_votes", "binary_cross_entropy")
 #: Peak learning rate used when a configuration names none.
-DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4}
+DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4, "muon": 0.02}
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class TrainConfig:
     arch : a name of `models.list_models`.
     classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
     batch_norm : whether the network normalises its activations.
-    optimizer : "sgd" (Nesterov momentum), "adam", "adamw" or "rmsprop".
+    optimizer : "sgd" (Nesterov momentum), "adam", "adamw", "rmsprop" or "muon" (see `optim.Muon`).
     lr : peak learning rate; None takes `DEFAULT_LR` of the optimizer.
-    momentum : of sgd; the decay of the running averages of rmsprop (Keras's rho) and adam, adamw (β₁).
-    weight_decay : L2 penalty (decoupled for adamw), on all weights of two or more dimensions.
+    momentum : of sgd and muon; the decay of the running averages of rmsprop (Keras's rho) and adam, adamw (β₁).
+    weight_decay : L2 penalty (decoupled for adamw and muon), on all weights of two or more dimensions.
     schedule : "constant"; "step" (÷10 at 60% and 85%); "cosine" to 0; "onecycle" (up over 30%, then cosine to 0);
         "plateau" (÷2 after three epochs without a better validation loss).
     warmup_epochs : linear rise of the rate from 0 before the schedule takes over its full value.

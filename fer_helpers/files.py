@@ -1,4 +1,4 @@
-"""Errors and files: the one exception users see, atomic writes, content hashes. Knows nothing of faces."""
+"""Errors, files and bars: the one exception users see, atomic writes, content hashes. Knows nothing of faces."""
 
 from __future__ import annotations
 
@@ -80,3 +80,8 @@ def digest(*parts: bytes | str, length: int = 16) -> str:
         state.update(f"{len(data)}:".encode())
         state.update(data)
     return state.hexdigest()[:length]
+
+
+def bar_options(progress: bool) -> dict[str, bool]:
+    """Options of a tqdm bar shown only with ``progress``: an explicit ``disable=False`` would override TQDM_DISABLE."""
+    return {} if progress else {"disable": True}

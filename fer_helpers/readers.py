@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from .data import IMAGE_SIZE, FaceSet
 from .emotions import EMOTIONS, VOTE_COLUMNS, canonical
-from .files import FerError, digest, explain_os_errors, write_atomic
+from .files import FerError, bar_options, digest, explain_os_errors, write_atomic
 from .sources import AGAIN, CSV_FILES, VOTES_FILE, Files, Table, find_csv, find_votes, open_source, plan_tree, split_of
 from .synthetic import embedded_faces
 
@@ -118,7 +118,7 @@ def _read_tree(files: Files, progress: bool) -> FaceSet:
     plan = plan_tree(files)
     images, changes = np.empty((len(plan), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter()
     # One thread on purpose: at 48×48, handing over the interpreter lock costs more than decoding.
-    for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", disable=not progress)):
+    for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", **bar_options(progress))):
         if files.sizes[name] > _MAX_IMAGE_BYTES:
             raise FerError(f"{files.where(name)}: {files.sizes[name]:,} bytes are too many for a face; delete it")
         with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
@@ -203,7 +203,7 @@ def _read_csv(files: Files, name: str, progress: bool) -> FaceSet:
             raise FerError(f"{where}: line 1: no column 'emotion', so the images have no labels (Kaggle's test.csv?); "
                            f"choose one of {', '.join(CSV_FILES)}")
         labels, usages, images, texts, lines = [], [], [], [], []
-        for line, fields in tqdm(rows, f"reading {basename(name)}", unit="row", disable=not progress):
+        for line, fields in tqdm(rows, f"reading {basename(name)}", unit="row", **bar_options(progress)):
             if len(fields) != len(header):
                 raise FerError(f"{where}: line {line}: {len(fields)} columns where the first line has {len(header)}; "
                                f"the file is cut short or damaged, {AGAIN}")

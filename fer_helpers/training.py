@@ -25,7 +25,7 @@ from .augment import augment, draw, normalise, policy, views
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .data import IMAGE_SIZE, FaceSet
-from .files import FerError, digest
+from .files import FerError, bar_options, digest
 from .models import create_model
 from .optim import WeightAverage, compute_loss, create_optimizer, lr_factor
 from .parallel import Team, team
@@ -142,7 +142,7 @@ class Trainer:
             self._restore(state, checkpoint)
         with tqdm(total=config.epochs * self.steps_per_epoch, initial=len(self.history) * self.steps_per_epoch,
                   desc=f"{config.arch} {config.optimizer}", unit="step", leave=False,
-                  disable=not (progress and self.team.leads)) as bar:
+                  **bar_options(progress and self.team.leads)) as bar:
             while len(self.history) < config.epochs and not self._out_of_patience():
                 self._epoch(bar)
                 bar.set_postfix({key: f"{self.history[-1][key]:.3f}" for key in ("train_loss", "val_accuracy")})

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -508,6 +510,15 @@ def test_the_bar_is_shown_only_when_asked_for(view, capfd):
     assert capfd.readouterr() == ("", "")
     fit(replace(TINY, epochs=1), view, device="cpu", progress=True)
     assert "simple_cnn" in "".join(capfd.readouterr())
+
+
+def test_the_environment_can_turn_the_bar_off(view):
+    """In a process of its own: tqdm reads TQDM_DISABLE when it is imported."""
+    code = ("from fer_helpers.training import fit; from fer_helpers.config import TrainConfig; import pickle, sys;"
+            "fit(*pickle.load(sys.stdin.buffer), device='cpu', progress=True)")
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps((replace(TINY, epochs=1), view)),
+                          capture_output=True, check=True, env=os.environ | {"TQDM_DISABLE": "1"})
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_predicting_keeps_the_mode_of_the_model_and_needs_no_batch(fitted, view):

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from fer_helpers.config import TrainConfig
+from fer_helpers.models import create_model
+from fer_helpers.optim import create_optimizer, orthogonalise
+
+
+@given(st.integers(0, 2**31), st.integers(2, 40), st.integers(2, 40), st.floats(1e-6, 1e6))
+def test_orthogonalised_weights_have_singular_values_near_one_whatever_their_size(seed, rows, columns, scale):
+    random = torch.Generator().manual_seed(seed)
+    basis = [torch.linalg.qr(torch.randn(n, min(rows, columns), generator=random))[0] for n in (rows, columns)]
+    strength = torch.linspace(1, 0.2, min(rows, columns))
+    found = orthogonalise(scale * (basis[0] * strength) @ basis[1].T) / max(1, rows / columns) ** 0.5
+    values = torch.linalg.svdvals(found)
+    assert 0.5 < values.min() and values.max() < 1.4
+
+
+def test_directions_are_kept_and_filters_are_rows():
+    weights = torch.randn(6, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(weights.flatten(1), full_matrices=False)
+    found = orthogonalise(weights)
+    assert found.shape == weights.shape
+    rotated = left.T @ found.flatten(1) @ right.T
+    np.testing.assert_allclose(rotated - torch.diag(rotated.diag()), torch.zeros(6, 6), atol=0.1)
+    assert (rotated.diag() > 0.5).all()
+
+
+@pytest.mark.parametrize("weights", [torch.zeros(4, 5), torch.zeros(4, 2, 3, 3)])
+def test_no_gradient_is_no_step(weights):
+    assert torch.equal(orthogonalise(weights), weights)
+
+
+@pytest.mark.parametrize("arch", ["simple_cnn", "vgg16", "resnet50", "compact"])
+def test_muon_orthogonalises_all_but_the_first_layer_the_classifier_and_the_vectors(arch):
+    model = create_model(arch, 7, seed=0)
+    optimizer = create_optimizer(TrainConfig(arch=arch, classes=7, optimizer="muon"), model)
+    layers = [layer.weight for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    hidden = {id(p) for p in optimizer.param_groups[0]["params"]}
+    assert hidden == {id(weight) for weight in layers[1:-1]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
