@@ -44,6 +44,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 WORKHORSE = "02_training"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
@@ -260,13 +261,24 @@ def _write_html(notebook: nbformat.NotebookNode, target: Path) -> None:
 
 
 def _strip(path: Path) -> None:
-    """Drop what papermill and the kernel note of this machine and this minute: paths, times, Python's version."""
+    """Drop what papermill and the kernel note of this machine and this minute: paths, times, Python's version, and
+    progress bars, which tqdm's notebook form draws whatever TQDM_DISABLE says."""
     notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
+    if not any(_WIDGET in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
+        notebook.metadata.pop("widgets", None)
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path)
+
+
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    data = output.get("data", {})
+    return _WIDGET in data and "%|" in data.get("text/plain", "")
 
 
 def _notebook_error(path: Path) -> str:

@@ -102,6 +102,7 @@ def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder,
     for run in runs["run"]:
         cells = nbformat.read(run.folder / "02_training.ipynb", 4).cells
         assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
+        assert "step/s" not in str(cells), "an executed notebook is a document: no progress bars"
     # Once the cause is gone the same command trains just what is missing.
     (store / victim / "checkpoint.pt").unlink()
     second = fer("sweep", *grid, "--data", folder, "--store", store, cwd=NOTEBOOKS.parent)
