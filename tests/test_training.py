@@ -644,11 +644,11 @@ def test_resume_after_kill_is_bit_identical(few, tmp_path, clean_server, one_thr
     random = np.random.default_rng(0)
     for number in range(10):
         path = tmp_path / f"{number}.pt"
-        for step in (random.integers(0, 9), random.integers(0, 4)):
+        for step in (random.integers(0, 9), random.integers(0, 3)):  # of nine; at least three are left after a kill
             process = clean_server.Process(target=fit_until_killed, args=(KILLED, few, path, int(step)))
             process.start()
             process.join()
-            assert process.exitcode in (-signal.SIGKILL, 0)
+            assert process.exitcode == -signal.SIGKILL
         resumed = fit_quietly(KILLED, few, path)
         assert weights_equal(resumed, whole)
         assert same_history(resumed, whole)
