@@ -68,8 +68,8 @@ def load_checkpoint(path: Path, identity: str, device: str) -> dict[str, Any] | 
                           f"{file.name}", stacklevel=2)
         return state
     if reasons:
-        raise FerError(f"{path}: not a checkpoint of this run ({type(reasons[0]).__name__}); delete it to start "
-                       "anew") from reasons[0]
+        raise FerError(f"{' and '.join(map(str, there))}: not a checkpoint of this run ({type(reasons[0]).__name__}); "
+                       "delete it to start anew") from reasons[0]
     return None
 
 
