@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -84,15 +86,30 @@ def join() -> Iterator[Team]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # torchrun tells the others to stop as soon as one is lost, often before their sockets notice.
+    before = signal.signal(signal.SIGTERM, _told_to_stop)
     try:
         yield team()
     except RuntimeError as error:
         # gloo and nccl say which socket closed, not what to do.
-        raise FerError(f"another process of this training was lost ({str(error).splitlines()[0]}); the last finished "
-                       "epoch is kept, the same command goes on from there") from error
+        raise FerError(f"{_LOST} ({str(error).splitlines()[0]}); {_GO_ON}") from error
+    else:
+        signal.signal(signal.SIGTERM, before)
     finally:
+        if signal.getsignal(signal.SIGTERM) is not before:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is to say what happened
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+_LOST = "another process of this training was lost"
+_GO_ON = "the last finished epoch is kept, the same command goes on from there"
+
+
+def _told_to_stop(number: int, frame: Any) -> None:
+    del frame
+    signal.signal(number, signal.SIG_IGN)
+    raise FerError(f"{_LOST}, or it was told to stop ({signal.Signals(number).name}); {_GO_ON}")
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -62,14 +63,15 @@ def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path
     assert [json.loads((folder / "environment.json").read_text())["processes"] for folder in (one, two)] == [1, 2]
 
 
-def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(data, tmp_path):
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "told_to_stop"])
+def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, data, tmp_path):
     process = launch(2, data, tmp_path, "arch=simple_cnn", "epochs=400")
     deadline = time.monotonic() + 120
     while not (found := list(tmp_path.glob("*/checkpoint.pt"))) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert found
     workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    os.kill(max(workers), 9)
+    os.kill(max(workers), sign)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "error: another process of this training was lost" in err
