@@ -120,7 +120,8 @@ class Trainer:
         self.model = self._network_of()
         #: What a step runs: the network, or in a team its wrapper, which trains the same weights.
         self.network = team.wrap(self.model, device)
-        self.optimizer = create_optimizer(config, self.model)
+        self.optimizer = create_optimizer(config, self.model,
+                                          torch.bfloat16 if precision == "bf16" else torch.float32)
         self.average = None if config.ema is None else WeightAverage(self.model, config.ema)
         self.steps_per_epoch = len(train) // config.batch_size
         self.history: list[dict[str, float]] = []
