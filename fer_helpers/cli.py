@@ -12,7 +12,7 @@ import pandas as pd
 import typer
 import yaml
 
-from . import parallel, readers
+from . import parallel, pretrained, readers
 from .config import TrainConfig
 from .files import FerError
 from .models import model_table
@@ -87,6 +87,12 @@ def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
            target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path("data/results")) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
     typer.echo(record_run(Run(run), target).folder)
+
+
+@app.command()
+def publish(run: Annotated[Path, typer.Argument(help="Folder of a finished run: compact, seven classes.")]) -> None:
+    """Make a run the network that ships with the package, and write its model card."""
+    typer.echo(pretrained.publish(Run(run)))
 
 
 @app.command()

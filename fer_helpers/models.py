@@ -203,9 +203,10 @@ class Compact(nn.Module):
         self.body = nn.Sequential(
             _conv(in_chans, 64, batch_norm, kernel=4, stride=2),
             _Residual(64, batch_norm),
-            _conv(64, 128, batch_norm), nn.MaxPool2d(2),
+            # Pooled before the widening convolution, not after it: a quarter of its cost.
+            nn.MaxPool2d(2), _conv(64, 128, batch_norm),
             _Residual(128, batch_norm),
-            _conv(128, 256, batch_norm), nn.MaxPool2d(2),
+            nn.MaxPool2d(2), _conv(128, 256, batch_norm),
             _Residual(256, batch_norm),
             nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(256, num_classes)

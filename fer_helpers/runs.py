@@ -231,8 +231,8 @@ def compare_runs(first: Run, second: Run, split: str = "test") -> Comparison:
     return compare(*((table["true"] == table["predicted"]).loc[tables[0].index] for table in tables))
 
 
-def load_weights(path: Path | str, config: TrainConfig) -> nn.Module:
-    """The network of ``config`` with weights from a safetensors file.
+def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> nn.Module:
+    """The network of ``config`` with weights from a safetensors file; ``fix`` is what mends a damaged one.
 
     Raises
     ------
@@ -247,9 +247,9 @@ def load_weights(path: Path | str, config: TrainConfig) -> nn.Module:
         except (safetensors.SafetensorError, RuntimeError) as error:
             raise FerError(f"{path}: not the weights of a {config.classes}-class {config.arch}"
                            f"{'' if config.batch_norm else ' without batch norm'}; choose the file of that "
-                           f"architecture or {RETRAIN}") from error
+                           f"architecture or {fix}") from error
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
-        raise FerError(f"{path}: {broken[0]} holds NaN or infinite values; {RETRAIN}")
+        raise FerError(f"{path}: {broken[0]} holds NaN or infinite values; {fix}")
     return model.eval()
 
 

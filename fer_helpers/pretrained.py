@@ -1,0 +1,147 @@
+"""The network that ships with the package, for those who want an answer and no training, and how a run becomes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+from torch import nn
+
+from .config import TrainConfig
+from .emotions import CLASS_SETS
+from .evaluation import Evaluation, evaluate
+from .files import FerError, read_json, write_atomic, write_json
+from .runs import Run, load_weights
+
+#: Holds compact7.safetensors, compact7.json and the model card, README.md.
+WEIGHTS = Path(__file__).parent / "weights"
+NAME = "compact7"
+_REINSTALL = "install fer_helpers again"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A trained network and what is known of it.
+
+    Attributes
+    ----------
+    model : the network in evaluation mode, float32 on the CPU.
+    config : what it was trained with; ``config.tta`` is what its accuracy was measured with.
+    metrics : `Run.metrics` of its run.
+    """
+
+    model: nn.Module
+    config: TrainConfig
+    metrics: dict[str, Evaluation]
+
+
+def load_pretrained(folder: Path | str = WEIGHTS) -> Pretrained:
+    """The shipped network for FER2013's seven classes.
+
+    Raises
+    ------
+    FerError
+        If its files are missing or damaged.
+    """
+    path = Path(folder) / f"{NAME}.json"
+    card = read_json(path, _REINSTALL)
+    try:
+        config = TrainConfig.from_dict(card["config"])
+        metrics = {split: Evaluation.from_dict(values) for split, values in card["metrics"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise FerError(f"{path}: is not what was shipped ({error!r}); {_REINSTALL}") from error
+    return Pretrained(load_weights(Path(folder) / f"{NAME}.safetensors", config, _REINSTALL), config, metrics)
+
+
+def publish(run: Run, folder: Path | str = WEIGHTS) -> Path:
+    """Make a finished run the shipped network: weights in float16, configuration and metrics, model card.
+
+    Returns
+    -------
+    The model card's path.
+
+    Raises
+    ------
+    FerError
+        If the run is not finished, or not of the compact network with seven classes.
+    """
+    config, folder = run.config, Path(folder)
+    if (config.arch, config.classes) != ("compact", 7):
+        raise FerError(f"{run.folder}: is a {config.classes}-class {config.arch}; publish a 7-class compact network")
+    weights = {name: value.half() if value.is_floating_point() else value
+               for name, value in run.model().state_dict().items()}
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise FerError(f"{run.folder}: {broken[0]} does not fit float16; train with more weight_decay")
+    card, content = model_card(run), safetensors.torch.save({key: value.contiguous() for key, value in weights.items()})
+    write_atomic(folder / f"{NAME}.safetensors", lambda path: path.write_bytes(content))
+    write_json(folder / f"{NAME}.json", {"config": config.to_dict(), "metrics": {
+        split: scores.to_dict() for split, scores in run.metrics.items()}})
+    write_atomic(folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+    return folder / "README.md"
+
+
+def asked_only(run: Run, classes: int, split: str = "test") -> Evaluation:
+    """A 7-class run on the images of 6 or 3 classes, its other answers forbidden.
+
+    Not what a network trained on those classes reaches: this one spent its training on all seven.
+
+    Parameters
+    ----------
+    classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
+    split : "test" or "clean_test".
+    """
+    names, rows = CLASS_SETS[classes], run.predictions
+    rows = rows[(rows["split"] == "test") & rows["true"].isin(names)]
+    if split == "clean_test":
+        rows = rows[~rows["in_train"]]
+    probs = rows[[f"prob_{name}" for name in names]].to_numpy()
+    # Happiness is the most frequent class of FER2013 in every setting.
+    return evaluate(rows["true"].map(names.index).to_numpy(), probs / probs.sum(1, keepdims=True).clip(1e-12), names,
+                    names.index("happiness"))
+
+
+def model_card(run: Run) -> str:
+    """Markdown: what the network is, how it was trained, how well it does by class, and what it must not be used for.
+
+    After Mitchell et al. 2019, arXiv:1810.03993.
+    """
+    test, env = run.metrics["test"], run.environment
+    settings = ", ".join(f"{key} {value}" for key, value in run.config.to_dict().items()
+                         if value != getattr(TrainConfig(), key) or key in ("augmentation", "batch_size"))
+    lines = [
+        "# Model card: compact, seven emotions", "",
+        "Written by `fer publish`; every number is that of the run.", "",
+        f"- **Network:** `compact`, {sum(p.numel() for p in run.model().parameters()):,} weights (float16 on disk), "
+        "for one 48×48 grayscale face; answers " + ", ".join(test.classes) + ".",
+        f"- **Data:** FER2013 (Goodfellow et al. 2013, arXiv:1307.0414), {env['images']['train']:,} train images and "
+        f"{env['images']['val']:,} for validation. Found by web search, cropped by a detector, one label each.",
+        f"- **Recipe:** {settings}; seed {run.config.seed}, epoch {env['best_epoch']} kept, "
+        f"{env['train_seconds'] / 60:.0f} minutes on {env['threads']} {env['device']} threads ({env['precision']}).",
+        "", "## Accuracy", "",
+        f"95% bootstrap intervals over test images; logits averaged over views: {run.config.tta}.", "",
+        "| classes | test | without copies of train | always the majority |", "| --- | --- | --- | --- |"]
+    for classes in (7, 6, 3):
+        official, clean = asked_only(run, classes), asked_only(run, classes, "clean_test")
+        note = "" if classes == 7 else " (asked only for these)"
+        lines.append(f"| {classes}{note} | {official.accuracy.percent} of {official.count:,} | {clean.accuracy.percent}"
+                     f" of {clean.count:,} | {official.majority.percent} |")
+    lines += ["", "| class | test images | recall | precision |", "| --- | --- | --- | --- |"]
+    lines += [f"| {name} | {count:,} | {test.recall[name].percent} | {test.precision[name].percent} |"
+              for name, count in zip(test.classes, test.confusion.sum(1), strict=True)]
+    lines += ["", "Most frequent confusions: " + ", ".join(
+        f"{pair.true} called {pair.predicted} {pair.rate:.0%}" for pair in test.confusions().head(5).itertuples()) +
+        f". Expected calibration error {test.ece}.", "", *_LIMITS]
+    return "\n".join(lines) + "\n"
+
+
+_LIMITS = (
+    "## Limits", "",
+    "- It says what a stranger would call the expression in a photograph. It does not know what anybody feels, and "
+    "must not be used to judge people: not for hiring, policing, schooling, medicine or credit.",
+    "- Its photographs are posed or picked by search words; skin tones, ages and cultures are unequally present and "
+    "not labelled, so its accuracy on any group of people is unknown.",
+    "- People agree with these labels in about two of three cases; an answer with high confidence can be wrong.",
+    "", "## Licence", "",
+    "The weights are under the package's MIT licence. FER2013 was published for research; whoever uses the weights "
+    "for anything else has to clear that first. No image of it is part of this package.")
