@@ -16,7 +16,7 @@ from . import parallel, pretrained, readers
 from .config import TrainConfig
 from .files import FerError
 from .models import model_table
-from .runs import Run, default_store, load_runs, markdown_table, record_run, train_run
+from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
 
 app = typer.Typer(help=__doc__.split(":")[0], no_args_is_help=True, pretty_exceptions_enable=False,
                   add_completion=False)
@@ -84,7 +84,7 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
 
 @app.command()
 def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-           target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path("data/results")) -> None:
+           target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path(RESULTS)) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
     typer.echo(record_run(Run(run), target).folder)
 

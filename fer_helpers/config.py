@@ -128,6 +128,12 @@ class TrainConfig:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
+    def command(self) -> str:
+        """The ``fer train`` command of this configuration: what differs from the defaults."""
+        usual = TrainConfig(optimizer=self.optimizer).to_dict() | {"optimizer": TrainConfig.optimizer}
+        changed = [f"{name}={value}" for name, value in self.to_dict().items() if value != usual[name]]
+        return " ".join(["fer train", *changed])
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """The inverse of `to_dict`; missing keys take their defaults, unknown ones raise `FerError`."""

@@ -76,6 +76,27 @@ def class_gallery(faces: FaceSet, per_class: int = 8, seed: int = 0) -> Figure:
     return figure
 
 
+def extremes(faces: FaceSet, given: np.ndarray, each: int = 5) -> Figure:
+    """Per class, the images to whose own label a network gave most (left) and least (right).
+
+    ``given`` (N,) is the probability 0..1 that each image's own label got.
+    """
+    figure, axes = plt.subplots(len(faces.classes), 2 * each + 1, squeeze=False,
+                                figsize=(0.95 * (2 * each + 1) + 1, 1.12 * len(faces.classes)))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for label, (name, row) in enumerate(zip(faces.classes, axes, strict=True)):
+        own = np.flatnonzero(faces.labels.numpy() == label)
+        own = own[np.argsort(-given[own], kind="stable")]
+        for places, chosen in ((row[:each], own[:each]), (row[each + 1:], own[::-1][:each])):
+            for axis, index in zip(places, chosen, strict=False):
+                axis.imshow(faces.images[index], vmin=0, vmax=255, interpolation="nearest")
+                axis.set_title(f"{given[index]:.0%}", fontsize=8, fontweight="normal", loc="center")
+        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center", color=COLORS[name],
+                    fontweight="bold")
+    return figure
+
+
 def class_balance(faces: FaceSet) -> Figure:
     """Images per class in each split, as shares of the split."""
     counts = faces.counts()

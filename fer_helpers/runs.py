@@ -36,15 +36,20 @@ from .training import Fitted, fit, predict_logits, prepare_faces
 
 #: What is kept of a run among recorded results: all but its weights.
 RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
+#: Where recorded results lie in the repository.
+RESULTS = "data/results"
 RETRAIN = "delete the run's folder and train it again"
 
 
 def default_store() -> Path:
     """``FER_RUNS`` if set, else ``runs`` beside the notebooks' folder (or here, outside the repository)."""
-    if store := os.environ.get("FER_RUNS"):
-        return Path(store)
+    store = os.environ.get("FER_RUNS")
+    return Path(store) if store else _home() / "runs"
+
+
+def _home() -> Path:
     here = Path.cwd()
-    return (here.parent if here.name == "notebooks" else here) / "runs"
+    return here.parent if here.name == "notebooks" else here
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
     delete_checkpoint(folder / "checkpoint.pt")
 
 
-def record_run(run: Run, target: Path | str = "data/results") -> Run:
+def record_run(run: Run, target: Path | str = RESULTS) -> Run:
     """Copy the small files of a finished run, `RECORD`, to the store ``target``; `load_runs` reads it like any.
 
     Raises
@@ -186,6 +191,13 @@ def run_id(config: TrainConfig, faces: FaceSet) -> str:
 def load_runs(store: Path | str | None = None) -> pd.DataFrame:
     """All finished runs of a store as a `run_table`."""
     return run_table(Run(path.parent) for path in sorted(Path(store or default_store()).glob("*/metrics.json")))
+
+
+def recorded_runs() -> pd.DataFrame:
+    """What `record_run` keeps in the repository, as a `run_table`, most accurate first: measured on real photographs,
+    for readers who have none. Empty outside the repository."""
+    table = load_runs(_home() / RESULTS)
+    return table.sort_values("test_accuracy", ascending=False) if len(table) else table
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:

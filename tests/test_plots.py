@@ -53,6 +53,16 @@ def test_the_class_gallery_has_a_row_of_the_right_faces_per_class(faces):
     assert shown == [label for label in range(7) for _ in range(3)]
 
 
+def test_extremes_show_what_each_label_got_most_and_least_of(faces):
+    given = np.linspace(0, 1, len(faces))
+    figure = plots.extremes(faces, given, each=2)
+    place = {image.tobytes(): number for number, image in enumerate(faces.images.numpy())}
+    rows = np.array([place[np.asarray(axis.images[0].get_array()).tobytes()] for axis in figure.axes if axis.images])
+    for label, row in enumerate(rows.reshape(7, 4)):
+        own = np.flatnonzero(faces.labels.numpy() == label)
+        assert row.tolist() == [own[-1], own[-2], own[0], own[1]]
+
+
 def test_class_balance_draws_the_splits_that_exist(faces):
     figure = plots.class_balance(faces)
     assert [axis.get_title(loc="left").split(":")[0] for axis in figure.axes] == ["train", "test"]

@@ -31,6 +31,7 @@ from fer_helpers.runs import (
     markdown_table,
     predict_table,
     record_run,
+    recorded_runs,
     run_id,
     run_table,
     train_run,
@@ -456,6 +457,16 @@ def test_a_recorded_run_keeps_all_but_its_weights_and_reads_like_any(run, tmp_pa
     assert compare_runs(run, kept).difference.value == 0
     with pytest.raises(FerError, match="weights.safetensors"):
         kept.model()
+
+
+def test_recorded_runs_are_found_from_the_repository_and_from_its_notebooks(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recorded_runs().empty
+    (tmp_path / "notebooks").mkdir()
+    record_run(run)
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert list(recorded_runs().index) == [run.name]
 
 
 def test_an_unfinished_run_is_not_recorded(copy, tmp_path):

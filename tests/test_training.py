@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_helpers.augment import POLICIES, TTA
+from fer_helpers.cli import _settings
 from fer_helpers.config import DEFAULT_LR, LOSSES, OPTIMIZERS, SCHEDULES, TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS, EMOTIONS, VOTE_COLUMNS
@@ -107,6 +108,16 @@ def test_equal_configurations_are_written_alike(first, second):
     ("label_smoothing", 0, 0.0), ("clip_norm", 5, 5.0), ("batch_norm", 1, True)])
 def test_one_setting_has_one_spelling_however_it_was_written(name, one, same):
     assert json.dumps(TrainConfig(**{name: one}).to_dict()) == json.dumps(TrainConfig(**{name: same}).to_dict())
+
+
+@given(CONFIGS)
+def test_the_command_of_a_configuration_makes_it_again(config):
+    words = config.command().split()
+    assert words[:2] == ["fer", "train"]
+    found = {key: value for key, (value,) in _settings(words[2:]).items()}
+    assert TrainConfig.from_dict(found) == config
+    assert len(found) <= sum(value != default for value, default in zip(
+        config.to_dict().values(), TrainConfig().to_dict().values(), strict=True))
 
 
 def test_missing_settings_take_their_defaults():
