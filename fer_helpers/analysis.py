@@ -1,4 +1,4 @@
-"""What the notebooks ask of data and networks: image statistics, classical floor, human votes, embeddings, hiding.
+"""What the notebooks ask of networks: embeddings, evidence for confusions, gradients, hiding, errors by property.
 
 Functions take sets, networks and tables and return tables; drawing is in `plots`, sentences are in `narrative`.
 """
@@ -11,78 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from .augment import normalise
 from .data import IMAGE_SIZE, FaceSet
-from .emotions import ACTION_UNITS, REGIONS
-from .evaluation import Evaluation, compare, evaluate
-from .files import FerError
+from .emotions import REGIONS
+from .evaluation import Evaluation, compare
+from .exploration import action_unit_means, human_agreement, human_confusion, image_statistics, share_table
 from .training import predict_logits
 
 #: Rows and columns (first, past the last) of each region on the average face, where no mask is known.
 LAYOUT = {"brows": (9, 16, 6, 42), "eyes": (16, 24, 6, 42), "nose": (22, 33, 16, 32), "mouth": (32, 43, 11, 37)}
-
-
-def image_statistics(faces: FaceSet) -> pd.DataFrame:
-    """Class, split, brightness (mean), contrast (standard deviation) and sharpness (standard deviation of the
-    Laplacian) of each image, in grey levels 0..255."""
-    images = faces.images.float()
-    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    edges = torch.cat([F.conv2d(part[:, None], kernel).flatten(1).std(1) for part in images.split(2048)])
-    return pd.DataFrame({
-        "id": faces.ids, "class": np.array(faces.classes)[faces.labels.numpy()], "split": faces.split,
-        "brightness": images.mean((1, 2)).numpy(), "contrast": images.flatten(1).std(1).numpy(),
-        "sharpness": edges.numpy()})
-
-
-def pca_baseline(faces: FaceSet, components: int = 60, limit: int = 6000, seed: int = 0) -> Evaluation:
-    """The classical floor: eigenfaces (Turk & Pentland 1991) and logistic regression, scored on the test split.
-
-    ``limit`` caps the train images, class shares kept.
-    """
-    train, test = faces.limit_train(limit, seed).only("train"), faces.only("test")
-    pixels = [part.images.flatten(1).float().numpy() / 255 for part in (train, test)]
-    model = make_pipeline(StandardScaler(), PCA(components, random_state=seed), StandardScaler(),
-                          LogisticRegression(max_iter=500))
-    model.fit(pixels[0], train.labels.numpy())
-    probs = np.zeros((len(test), len(faces.classes)))
-    probs[:, model.classes_] = model.predict_proba(pixels[1])
-    return evaluate(test.labels.numpy(), probs, faces.classes, int(np.bincount(train.labels).argmax()))
-
-
-def human_confusion(faces: FaceSet) -> pd.DataFrame:
-    """Mean FER+ vote share of each class (columns) over the images of each label (rows); images without votes left out.
-
-    Raises
-    ------
-    FerError
-        If the data has no votes.
-    """
-    shares, labels = faces.vote_shares().numpy(), faces.labels.numpy()
-    known = ~np.isnan(shares).any(1)
-    rows = {name: shares[known & (labels == number)].mean(0) for number, name in enumerate(faces.classes)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(faces.classes))
-
-
-def human_agreement(faces: FaceSet) -> np.ndarray:
-    """float64 (N,): share of an image's FER+ votes that went to its own label; NaN where FER+ does not cover it."""
-    shares = faces.vote_shares().numpy()
-    return shares[np.arange(len(faces)), faces.labels.numpy()].astype(np.float64)
-
-
-def action_unit_means(faces: FaceSet) -> pd.DataFrame:
-    """Mean intensity 0..1 of each drawn action unit (columns "AU1" …) by class (rows); synthetic faces only."""
-    if faces.action_units is None:
-        raise FerError(f"{faces.source}: has no action units; use the synthetic faces")
-    rows = {name: faces.action_units[faces.labels == number].mean(0).numpy()
-            for number, name in enumerate(faces.classes)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[f"AU{unit}" for unit in ACTION_UNITS])
 
 
 def embed(model: nn.Module, images: torch.Tensor, batch_size: int = 512) -> np.ndarray:
@@ -215,10 +154,5 @@ def accuracy_by(correct: np.ndarray, values: np.ndarray, bins: int = 4, name: st
     correct, values = np.asarray(correct, bool), np.asarray(values, float)
     known = ~np.isnan(values)
     binned = pd.qcut(values[known], bins, duplicates="drop")
-    rows = {}
-    for bin_ in binned.categories:
-        own = correct[known][binned == bin_]
-        test = binomtest(int(own.sum()), len(own))
-        interval = test.proportion_ci(method="wilson")
-        rows[f"{bin_.left:.3g} to {bin_.right:.3g}"] = (test.statistic, interval.low, interval.high, len(own))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "images"]).rename_axis(name)
+    return share_table({f"{bin_.left:.3g} to {bin_.right:.3g}": correct[known][binned == bin_]
+                        for bin_ in binned.categories}).rename_axis(name)
