@@ -15,12 +15,11 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy.special import softmax
 from skimage.feature import hog
-from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
@@ -44,31 +43,31 @@ def hog_features(images: torch.Tensor) -> np.ndarray:
     return np.array(rows, dtype=np.float32).reshape(len(images), 800)
 
 
-def eigenface_regression(components: int = 60, seed: int = 0) -> BaseEstimator:
+def eigenface_regression(components: int = 60, seed: int = 0) -> Pipeline:
     """Eigenfaces (Turk & Pentland 1991) and logistic regression, on `pixels`."""
     return make_pipeline(StandardScaler(), PCA(components, svd_solver="randomized", random_state=seed),
                          StandardScaler(), LogisticRegression(max_iter=500))
 
 
-def eigenface_neighbour(components: int = 60, seed: int = 0) -> BaseEstimator:
+def eigenface_neighbour(components: int = 60, seed: int = 0) -> Pipeline:
     """Eigenfaces and the nearest train image, as Turk & Pentland recognised people, on `pixels`: remembers copies."""
     return make_pipeline(PCA(components, svd_solver="randomized", random_state=seed),
                          KNeighborsClassifier(1, algorithm="brute"))
 
 
-def hog_svm(components: int = 150, seed: int = 0) -> BaseEstimator:
+def hog_svm(components: int = 150, seed: int = 0) -> Pipeline:
     """`hog_features` and a linear support vector machine; their first principal components keep it linear and fast."""
     return make_pipeline(PCA(components, svd_solver="randomized", random_state=seed), StandardScaler(),
                          LinearSVC(C=0.01, dual=False, random_state=seed))
 
 
-def hog_regression(components: int = 100, seed: int = 0) -> BaseEstimator:
+def hog_regression(components: int = 100, seed: int = 0) -> Pipeline:
     """`hog_features` and logistic regression, whose probabilities can be read as such."""
     return make_pipeline(PCA(components, svd_solver="randomized", random_state=seed), StandardScaler(),
                          LogisticRegression(max_iter=500))
 
 
-def predict(model: BaseEstimator, features: np.ndarray, faces: FaceSet, train: np.ndarray,
+def predict(model: Pipeline, features: np.ndarray, faces: FaceSet, train: np.ndarray,
             test: np.ndarray) -> np.ndarray:
     """Fit ``model`` on the images ``train`` (bool or int array) of ``faces`` and ask it about the images ``test``.
 
@@ -80,10 +79,11 @@ def predict(model: BaseEstimator, features: np.ndarray, faces: FaceSet, train: n
     Raises
     ------
     FerError
-        If there is not a row of features per image.
+        If there is not a row of features per image, or too few train images for the model's components.
     """
     if len(features) != len(faces):
         raise FerError(f"{len(features)} rows of features for {len(faces)} images; compute them from the same set")
+    _check_size(model, len(features[train]))
     model.fit(features[train], faces.labels.numpy()[train])
     found = (model.predict_proba(features[test]) if hasattr(model, "predict_proba")
              else softmax(model.decision_function(features[test]), 1))
@@ -170,7 +170,7 @@ class Leak:
         return compare(self.correct, self.correct_without)
 
 
-def measure_leak(model: BaseEstimator, features: np.ndarray, faces: FaceSet) -> Leak:
+def measure_leak(model: Pipeline, features: np.ndarray, faces: FaceSet) -> Leak:
     """Train on everything outside test, and again without the originals of copied test images; answer test both times.
 
     The second answer matters because copied images may be easier or harder than others for reasons of their own.
@@ -210,14 +210,15 @@ def doubtful_labels(features: np.ndarray, labels: np.ndarray, groups: np.ndarray
     Raises
     ------
     FerError
-        If a class has fewer images than there are folds.
+        If a class has fewer images than there are folds, or there are too few for the model's components.
     """
     counts = np.bincount(labels)
     if counts.min() < folds:
         raise FerError(f"a class has {counts.min()} images, too few for {folds} folds; take more images")
+    model = hog_regression(seed=seed)
+    _check_size(model, len(labels) * (folds - 1) // folds)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    probs = cross_val_predict(hog_regression(seed=seed), features, labels, groups=groups, cv=splits,
-                              method="predict_proba")
+    probs = cross_val_predict(model, features, labels, groups=groups, cv=splits, method="predict_proba")
     return Suspects(find_label_issues(labels, probs, n_jobs=1), get_label_quality_scores(labels, probs),
                     probs.argmax(1))
 
@@ -247,3 +248,10 @@ def detection(flipped: np.ndarray, flagged: np.ndarray) -> pd.DataFrame:
     were flagged) and "guessing" (precision of flagging at random): value, low, high, images.
     """
     return share_table({"precision": flipped[flagged], "recall": flagged[flipped], "guessing": flipped})
+
+
+def _check_size(model: Pipeline, count: int) -> None:
+    """Principal components need as many images to be learned from."""
+    for step in model.named_steps.values():
+        if isinstance(step, PCA) and step.n_components > count:
+            raise FerError(f"{count} images are too few for {step.n_components} principal components; take more images")

@@ -133,7 +133,7 @@ def explained_by(table: pd.DataFrame, values: Sequence[str], by: str = "class", 
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0) - drawn.mean(0) + value
     tests = [f_oneway(*(standard[name][member == group] for group in range(len(groups)))).pvalue for name in values]
     result = pd.DataFrame({"value": value, "low": low, "high": high, "p": np.multiply(tests, len(values)).clip(max=1),
-                           "images": len(table)}, index=pd.Index(values, name=f"explained by {by}"))
+                           "images": len(table)}, index=pd.Index(values, name=by))
     return result.sort_values("value", ascending=False)
 
 
@@ -144,7 +144,7 @@ class Eigenfaces:
     Attributes
     ----------
     mean : float32 (48, 48), grey levels.
-    faces : float32 (K, 48, 48), unit length each, signed so that they brighten rather than darken.
+    faces : float32 (K, 48, 48), unit length each.
     explained : float (K,), share 0..1 of the variance of the pixels.
     scores : float32 (N, K), where each image lies on each component.
     """
@@ -155,14 +155,18 @@ class Eigenfaces:
     scores: np.ndarray
 
 
-def eigenfaces(images: torch.Tensor, count: int = 6, seed: int = 0) -> Eigenfaces:
-    """The first ``count`` eigenfaces of uint8 ``images`` (N, 48, 48); `FerError` where there are no more images."""
+def eigenfaces(images: torch.Tensor, count: int = 6, seed: int = 0, like: Eigenfaces | None = None) -> Eigenfaces:
+    """The first ``count`` eigenfaces of uint8 ``images`` (N, 48, 48); `FerError` where there are no more images.
+
+    A component's sign means nothing. Here it brightens more than it darkens, or resembles its namesake in ``like``.
+    """
     if len(images) <= count:
         raise FerError(f"{len(images)} images are too few for {count} eigenfaces; ask for fewer")
     pixels = images.flatten(1).float().numpy()
     model = PCA(count, svd_solver="randomized", random_state=seed)
     scores = model.fit_transform(pixels)
-    sign = np.where(model.components_.sum(1) < 0, -1, 1).astype(np.float32)  # a component's sign means nothing
+    reference = np.ones_like(model.components_) if like is None else like.faces.reshape(count, -1)
+    sign = np.where((model.components_ * reference).sum(1) < 0, -1, 1).astype(np.float32)
     return Eigenfaces(model.mean_.reshape(IMAGE_SIZE, IMAGE_SIZE),
                       (model.components_ * sign[:, None]).reshape(count, IMAGE_SIZE, IMAGE_SIZE),
                       model.explained_variance_ratio_, scores * sign)

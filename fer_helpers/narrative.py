@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from .evaluation import Comparison, Estimate, Evaluation
+
+if TYPE_CHECKING:  # only a name in a signature; importing `classical` takes seconds
+    from .classical import Leak
 
 
 def listing(items: Iterable[str]) -> str:
@@ -124,3 +128,91 @@ def answer(*sentences: str) -> str:
     """Markdown of a notebook's answer: the sentences as one paragraph; empty ones are left out."""
     return "> **Answer.** " + " ".join(
         f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+
+
+# --- notebook 01
+
+
+def explained(table: pd.DataFrame) -> str:
+    """What the groups of an `exploration.explained_by` table explain, and where no difference between them is found."""
+    by, images = table.index.name, f"{int(table['images'].iloc[0]):,} images"
+    sure = (table["p"] < 0.05) & (table["low"] > 0)
+    shown = [f"{estimate(row)} of the variance of {name}" for name, row in table[sure].iterrows()]
+    rest = [str(name) for name in table.index[~sure]]
+    found = f"the {by} of an image explains {listing(shown)}" if shown else ""
+    missing = f"no difference by {by} is found in {listing(rest)}" if rest else ""
+    return f"{'; '.join(part for part in (found, missing) if part)} ({images})"
+
+
+def component(table: pd.DataFrame, shares: Iterable[float], number: int = 1) -> str:
+    """What eigenface ``number`` explains, and which statistic of `exploration.component_meaning` it follows most."""
+    own = table[table["component"] == number]
+    best = own.loc[own["value"].abs().idxmax()]
+    return (f"eigenface {number} explains {list(shares)[number - 1]:.0%} of the variance and follows "
+            f"{best['statistic']} most (r = {Estimate(best['value'], best['low'], best['high'])}, {best['images']:,} "
+            "images)")
+
+
+def leak_worth(name: str, leak: Leak) -> str:
+    """What copies of train images in test are worth to a classifier."""
+    table, gain, removal = leak.table(), leak.gain(), leak.removal()
+    if not leak.copied.any():
+        return f"no test image stands in train, so there is no leak for {name} to use"
+    kinds = [f"{estimate(row)} of the {int(row['images']):,} {kind}" for kind, row in table.iterrows()
+             if kind == "copies of train images"]
+    kinds += [f"{estimate(table.loc[kind])} of {text}" for kind, text in (
+        ("the same, originals removed", "these after a training without their originals"),
+        ("all others", "the others")) if kind in table.index]
+    score = ("no difference between the scores of all test images and of those without copies can be shown"
+             if gain.low <= 0 <= gain.high else
+             f"copies {'raise' if gain.value > 0 else 'lower'} its test accuracy")
+    changed = f"without the originals it changes by {_points(removal.difference, sign=-1)}"
+    return f"{name} is right on {listing(kinds)}; {score} ({_points(gain)}), and {changed}, p = {removal.p_value:.2g}"
+
+
+def agreement(table: pd.DataFrame) -> str:
+    """How far raters agree, over all images and on the classes where they do most and least."""
+    rows = table[table["measure"] == "two raters agree"].set_index("class")
+    label = table[table["measure"] == "votes for the label"].set_index("class").loc["all"]
+    classes = rows.drop("all")
+    best, worst = classes["value"].idxmax(), classes["value"].idxmin()
+    return (f"two people shown the same face agree with probability {estimate(rows.loc['all'])} "
+            f"({int(rows.loc['all', 'images']):,} images), most on those labelled {best} ({estimate(rows.loc[best])}) "
+            f"and least on those labelled {worst} ({estimate(rows.loc[worst])}); the label itself gets "
+            f"{estimate(label)} of the votes")
+
+
+def human_confusions(table: pd.DataFrame, count: int = 3) -> str:
+    """The most frequent disagreements of an `exploration.rater_confusion` table, answers beyond the classes aside."""
+    pairs = table[(table["first"] != table["second"]) & (table["second"] != "other")]
+    pairs = pairs.sort_values("value", ascending=False).head(count)
+    return listing(f"where one person says {row['first']} another says {row['second']} with probability {estimate(row)}"
+                   for _, row in pairs.iterrows())
+
+
+def label_doubts(table: pd.DataFrame) -> str:
+    """How well labels changed on purpose are found: a `classical.detection` table."""
+    if "precision" not in table.index:
+        return "confident learning flags no label, so it finds none of those that were changed on purpose"
+    precision, recall, guessing = (table.loc[name] for name in ("precision", "recall", "guessing"))
+    verdict = "better than guessing" if precision["low"] > guessing["value"] else "not shown to be better than guessing"
+    return (f"of {int(recall['images']):,} labels changed on purpose, confident learning flags {estimate(recall)}; of "
+            f"the {int(precision['images']):,} labels it flags, {estimate(precision)} had been changed, where guessing "
+            f"gives {guessing['value']:.1%}: {verdict}")
+
+
+def best_floor(table: pd.DataFrame) -> str:
+    """Which classifier of a `classical.compare_all` table is best, and by how much it beats each of the others."""
+    best = table["better"].mode()[0]
+    own = table[table["better"] == best]
+    shown = [f"{row['worse']} by {points(row)}" for _, row in own.iterrows() if row["p"] < 0.05]
+    rest = [row["worse"] for _, row in own.iterrows() if row["p"] >= 0.05]
+    beats = f"{best} beats {listing(shown)}" if shown else ""
+    missing = f"no difference can be shown between {best} and {listing(rest)}" if rest else ""
+    return "; ".join(part for part in (beats, missing) if part)
+
+
+def _points(gap: Estimate, sign: int = 1) -> str:
+    """As ``-1.5 points [-2.1, -0.9]``."""
+    low, high = sorted((100 * sign * gap.low, 100 * sign * gap.high))
+    return f"{100 * sign * gap.value:+.1f} points [{low:+.1f}, {high:+.1f}]"

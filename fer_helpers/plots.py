@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,10 +12,14 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .data import FaceSet
 from .evaluation import Evaluation, calibration_bins
+
+if TYPE_CHECKING:  # only names in signatures; importing `classical` takes seconds
+    from .classical import Suspects
+    from .exploration import Eigenfaces
 
 #: One colour per emotion, told apart in the common forms of colour blindness (after Okabe & Ito 2008).
 COLORS = {
@@ -290,4 +295,74 @@ def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
     axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+# --- notebook 01
+
+
+def eigenfaces(parts: Mapping[str, Eigenfaces]) -> Figure:
+    """A row for each part of the data: its mean face and its eigenfaces (red brightens, blue darkens) with the share of
+    the variance each explains. Rows named after emotions keep their colour."""
+    count = max(len(part.faces) for part in parts.values())
+    figure, axes = plt.subplots(len(parts), count + 1, squeeze=False,
+                                figsize=(1.0 * (count + 1) + 0.9, 1.12 * len(parts) + 0.2))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for (name, part), row in zip(parts.items(), axes, strict=True):
+        row[0].imshow(part.mean, vmin=0, vmax=255)
+        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontweight="bold",
+                    color=COLORS.get(name, INK))
+        for axis, face, share in zip(row[1:], part.faces, part.explained, strict=False):
+            reach = np.abs(face).max()
+            axis.imshow(face, cmap="RdBu_r", vmin=-reach, vmax=reach)
+            axis.set_title(f"{share:.0%}", fontsize=8, fontweight="normal", loc="center", pad=2)
+    axes[0, 0].set_title("mean", fontsize=8, fontweight="normal", loc="center", pad=2)
+    return figure
+
+
+def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequence[str] = ()) -> Figure:
+    """Columns ``value``, ``low`` and ``high`` of several tables side by side, in the first one's order of rows.
+
+    Rows named after emotions keep their colour. Panels in ``plain`` are numbers; all others are shares in percent, on
+    one scale.
+    """
+    names = list(next(iter(tables.values())).index)
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.1 * len(tables) + 1.4, 0.32 * len(names) + 1.1), sharey=True,
+                                squeeze=False)
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        table = table.reindex(names)
+        axis.barh(names, table["value"], height=0.65, color=[COLORS.get(name, BASELINE) for name in names],
+                  xerr=np.stack([table["value"] - table["low"], table["high"] - table["value"]]),
+                  error_kw={"lw": 1, "ecolor": INK})
+        axis.axvline(0, color=INK, lw=0.8)
+        axis.set(title=title, xlabel=xlabel)
+    shares = [axis for axis, title in zip(axes[0], tables, strict=True) if title not in plain]
+    for axis in shares:
+        axis.set_xlim(min(a.get_xlim()[0] for a in shares), max(a.get_xlim()[1] for a in shares))
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def suspect_ranking(flipped: np.ndarray, suspects: Suspects, by_class: pd.DataFrame) -> Figure:
+    """How many of the most suspect labels had been changed on purpose, and how many of the changed ones of each class
+    were flagged (``by_class``: value, low, high)."""
+    hits = np.cumsum(flipped[np.argsort(suspects.quality, kind="stable")])
+    first, flagged = np.arange(1, len(hits) + 1), int(suspects.flagged.sum())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3), width_ratios=[1.25, 1])
+    left.plot(first, hits / first, color=ACCENT, lw=1.5)
+    left.axhline(flipped.mean(), color=INK, ls="--", lw=1, label="flagging at random")
+    left.axvline(flagged, color=BASELINE, ls=":", lw=1.5, label=f"where confident learning stops ({flagged:,})")
+    left.set(xscale="log", xlim=(10, len(hits)), ylim=(0, 1), xlabel="labels checked, the most suspect first",
+             title="share of checked labels that were changed")
+    right.barh(list(by_class.index), by_class["value"], height=0.65, color=[COLORS[name] for name in by_class.index],
+               xerr=np.stack([by_class["value"] - by_class["low"], by_class["high"] - by_class["value"]]),
+               error_kw={"lw": 1, "ecolor": INK})
+    right.set(title="changed labels that are flagged, by true class", xlim=(0, 1))
+    right.invert_yaxis()
+    left.yaxis.set_major_formatter(PercentFormatter(1))
+    right.xaxis.set_major_formatter(PercentFormatter(1))
+    left.legend(fontsize=8)
     return figure
