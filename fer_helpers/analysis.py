@@ -5,8 +5,6 @@ Functions take sets, networks and tables and return tables; drawing is in `plots
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pandas as pd
 import torch
@@ -133,26 +131,6 @@ def error_sources(faces: FaceSet, correct: np.ndarray) -> dict[str, pd.DataFrame
     if faces.votes is not None:
         values["human agreement"] = human_agreement(faces)
     return {name: accuracy_by(correct, np.asarray(value), name=name) for name, value in values.items()}
-
-
-def layer_gradients(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> pd.Series:
-    """Root-mean-square gradient of the weights of each convolution and dense layer, from the input to the output.
-
-    One backward pass of cross-entropy over uint8 ``images`` (N, 48, 48) and int64 ``labels``, through a copy of the
-    network. The index counts layers from 1, shortcut projections left out. A residual branch that starts at zero
-    passes no gradient on in its first step, so a batch norm whose scales are all zero counts as one of scale 1.
-    """
-    model = copy.deepcopy(model).train()
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d) and not layer.weight.any():
-            nn.init.ones_(layer.weight)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # dropout
-        F.cross_entropy(model(normalise(images)), labels).backward()
-    layers = [layer for name, layer in model.named_modules()
-              if isinstance(layer, (nn.Conv2d, nn.Linear)) and "downsample" not in name]
-    values = [layer.weight.grad.pow(2).mean().sqrt().item() for layer in layers]
-    return pd.Series(values, index=pd.RangeIndex(1, len(values) + 1, name="layer"))
 
 
 def region_masks(faces: FaceSet) -> dict[str, torch.Tensor]:

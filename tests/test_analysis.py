@@ -83,16 +83,6 @@ def test_pair_evidence_has_every_pair_once(drawn):
     assert analysis.pair_evidence(result, plain).columns[-1] == "human votes"
 
 
-@pytest.mark.parametrize(("arch", "layers"), [("vgg16", 16), ("resnet50", 50)])
-def test_layer_gradients_name_every_layer_and_leave_the_network_as_it_was(arch, layers, faces):
-    model = create_model(arch, 7, seed=0).eval()
-    before = [p.clone() for p in model.parameters()]
-    values = analysis.layer_gradients(model, faces.images[:8], faces.labels[:8])
-    assert len(values) == layers and (values > 0).all() and not model.training
-    assert all(p.grad is None for p in model.parameters())
-    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-
-
 def test_hiding_replaces_the_mask_and_nothing_far_from_it(faces):
     mask = torch.zeros(len(faces), 48, 48, dtype=torch.bool)
     mask[:, 10:20, 10:20] = True
