@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from scipy.stats import permutation_test, spearmanr
 
 from .evaluation import Comparison, Estimate, Evaluation
 
@@ -124,3 +126,69 @@ def answer(*sentences: str) -> str:
     """Markdown of a notebook's answer: the sentences as one paragraph; empty ones are left out."""
     return "> **Answer.** " + " ".join(
         f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+
+
+# --- notebook 03
+
+
+def seed_difference(first: str, second: str, table: pd.DataFrame, images: int) -> str:
+    """Which of two architectures is better, from `dynamics.seed_differences` on so many test images."""
+    pooled, seeds = table.iloc[-1], len(table) - 1
+    scope = (f"over {seeds} seeds and {images:,} images" if seeds > 1 else
+             f"over {images:,} images; with one seed ({table.index[0]}) another could turn out differently")
+    found = f"{100 * pooled['value']:+.1f} points [{100 * pooled['low']:.1f}, {100 * pooled['high']:.1f}], {scope}"
+    if pooled["low"] <= 0 <= pooled["high"]:
+        return f"no difference between {first} and {second} can be shown ({found})"
+    return f"{first} is {'better' if pooled['value'] > 0 else 'worse'} than {second} ({found})"
+
+
+def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[float]) -> str:
+    """Whether two properties of a few networks rise together: Spearman's rank correlation and its permutation test."""
+    xs, ys = np.asarray(x_values, float), np.asarray(y_values, float)
+    count = len(xs)
+    if count < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
+        return f"{x} and {y} of {count} network{'s' * (count != 1)} cannot be put in relation"
+    test = permutation_test((xs,), lambda order: spearmanr(order, ys).statistic, permutation_type="pairings",
+                            vectorized=False, n_resamples=np.inf)
+    verdict = "no relation can be shown" if test.pvalue >= 0.05 else (
+        f"{y} {'rises' if test.statistic > 0 else 'falls'} with {x}")
+    few = 2 / math.factorial(count) > 0.05  # the p-value of a perfect order
+    return (f"{verdict}: rank correlation {test.statistic:+.2f} between {x} and {y} over {count} networks, permutation "
+            f"p = {test.pvalue:.2g}" + (f" (so few networks that even a perfect order has p = "
+                                        f"{2 / math.factorial(count):.2g})" if few else ""))
+
+
+def memorised(name: str, losses: pd.Series, floor: float) -> str:
+    """Whether the first steps on a few images lowered their loss below ``floor``, that of knowing nothing."""
+    last = losses.tail(max(len(losses) // 4, 2))
+    if last.max() < floor / 2:
+        verdict = "memorises them"
+    elif last.max() < 0.9 * floor:
+        verdict = "has begun to tell them apart"
+    else:
+        verdict = "is not shown to have learned anything of them"
+    return (f"{name} {verdict} (loss {losses.iloc[0]:.2f} in the first step, {last.min():.2f} to {last.max():.2f} in "
+            f"the last {len(last)})")
+
+
+# --- notebook 04
+
+
+def collapsed(name: str, scores: Evaluation) -> str:
+    """Whether a network gives nearly all images one answer, and how many classes it ever gives."""
+    answers = scores.confusion.sum(0) / scores.count
+    top, given = scores.classes[answers.argmax()], int((answers > 0).sum())
+    verdict = "collapses to" if answers.max() >= 0.9 else "answers most often"
+    return (f"{name} {verdict} *{top}*, given to {answers.max():.0%} of {scores.count:,} test images; "
+            f"{given} of {len(answers)} classes are ever answered")
+
+
+def reaching(target: float, times: pd.DataFrame) -> str:
+    """Which runs reach a validation accuracy, and which first; ``times`` is `dynamics.time_to_accuracy` by name."""
+    reached = times.dropna().sort_values(["steps", "seconds"])
+    if reached.empty:
+        return f"none of {len(times)} runs reaches {target:.1%} on validation"
+    fewest, never = reached["steps"].min(), listing(times.index.difference(reached.index, sort=False))
+    first = listing(reached.index[reached["steps"] == fewest])
+    return (f"{len(reached)} of {len(times)} runs reach {target:.1%} on validation; in the fewest steps, "
+            f"{fewest:,.0f}: {first}; never: {never}")

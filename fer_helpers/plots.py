@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .data import FaceSet
+from .dynamics import FirstSteps, RateRange
 from .evaluation import Evaluation, calibration_bins
 
 #: One colour per emotion, told apart in the common forms of colour blindness (after Okabe & Ito 2008).
@@ -201,19 +202,24 @@ def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
 
 
 def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test") -> Figure:
-    """Accuracy after each change in order of the rows of ``table``, as `accuracies` wants them; bars show the gain."""
-    value, low, high = (table[f"{split}_{part}"].to_numpy() for part in ("accuracy", "low", "high"))
-    start = np.concatenate([[0], value[:-1]])
+    """Accuracy after each change in order of the rows of ``table``, as `accuracies` wants them; bars show the gain.
+
+    A row without an interval, which was not measured here, is hatched.
+    """
+    value, low, high = (table[f"{split}_{part}"].to_numpy(float) for part in ("accuracy", "low", "high"))
+    start, top = np.concatenate([[0], value[:-1]]), np.where(np.isnan(high), value, high)
     colors = [BASELINE, *(COLORS["surprise"] if gain >= 0 else COLORS["anger"] for gain in np.diff(value))]
     figure, axis = plt.subplots(figsize=(1.25 * len(table) + 1.2, 3.4))
-    axis.bar(range(len(table)), value - start, bottom=start, color=colors, width=0.65)
+    bars = axis.bar(range(len(table)), value - start, bottom=start, color=colors, width=0.65)
+    for bar in (bars[row] for row in np.flatnonzero(np.isnan(high))):
+        bar.set(facecolor="white", edgecolor=BASELINE, hatch="///")
     axis.errorbar(range(len(table)), value, yerr=[value - low, high - value], fmt="none", ecolor=INK, capsize=3, lw=1)
     for position, number in enumerate(value):
-        axis.annotate(f"{number:.1%}", (position, high[position]), (0, 3), textcoords="offset points", ha="center",
+        axis.annotate(f"{number:.1%}", (position, top[position]), (0, 3), textcoords="offset points", ha="center",
                       fontsize=8)
     axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
     axis.set_xticks(range(len(table)), [str(step).replace(" ", "\n", 1) for step in table[label]], fontsize=8)
-    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, high.max() * 1.2)))
+    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, top.max() * 1.2)))
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(fontsize=8, loc="upper left")
     return figure
@@ -290,4 +296,143 @@ def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
     axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+# --- notebook 03
+
+
+def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: str = "test") -> Figure:
+    """Accuracy with its interval against each of ``costs`` (column: name of the axis), on logarithmic axes.
+
+    ``label`` is the column that names the rows of ``table``; rows of one name share a colour and are named once.
+    """
+    figure, axes = plt.subplots(1, len(costs), figsize=(3.5 * len(costs), 3.1), sharey=True, squeeze=False)
+    names = list(dict.fromkeys(table[label]))
+    for axis, (column, title) in zip(axes[0], costs.items(), strict=True):
+        for number, name in enumerate(names):
+            own = table[table[label] == name]
+            value, low, high = (own[f"{split}_{part}"].to_numpy() for part in ("accuracy", "low", "high"))
+            axis.errorbar(own[column], value, yerr=[value - low, high - value], fmt="o", ms=5, capsize=3, lw=1,
+                          color=f"C{number}", label=name)
+        if "majority" in table:
+            axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1)
+        axis.set(xscale="log", xlabel=title)
+        axis.margins(x=0.15)
+    axes[0, 0].set(ylabel=f"{split} accuracy, 95% interval")
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(names), fontsize=8)
+    return figure
+
+
+def through_depth(networks: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> Figure:
+    """One panel per column of the networks' tables (``titles`` names them), one line per network over its layers.
+
+    Columns that stay within 0..1 in all networks have a linear axis, others a logarithmic one.
+    """
+    figure, axes = plt.subplots(1, len(titles), figsize=(4.1 * len(titles), 3.1), squeeze=False)
+    for axis, (column, title) in zip(axes[0], titles.items(), strict=True):
+        for name, table in networks.items():
+            series = table[column].replace(0, np.nan) if column != "distinct" else table[column]
+            axis.plot(series.dropna().index, series.dropna(), marker="o", ms=2.5, lw=1.2, label=name)
+        axis.set(xlabel="layer, from the images (0)", title=title)
+        if column == "distinct":
+            axis.set_ylim(-0.03, 1.03)
+        else:
+            axis.set_yscale("log")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(networks), fontsize=8)
+    return figure
+
+
+def first_steps(trainings: Mapping[str, FirstSteps], floor: float) -> Figure:
+    """Loss of each training's first steps over its gradients by layer in the first, middle and last of them.
+
+    ``floor`` is the loss of knowing nothing.
+    """
+    figure = plt.figure(figsize=(2.9 * len(trainings) + 0.5, 5))
+    grid = figure.add_gridspec(2, len(trainings))
+    above, below = figure.add_subplot(grid[0, :]), []
+    for number, (name, training) in enumerate(trainings.items()):
+        loss = training.steps["loss"]
+        above.plot(loss.index, loss, marker="o", ms=3, lw=1.2, color=f"C{number}", label=name)
+        axis = figure.add_subplot(grid[1, number], sharey=below[0] if below else None)
+        rows = dict.fromkeys([1, (len(loss) + 1) // 2, len(loss)])
+        for shade, step in zip(np.linspace(0.35, 1, len(rows)), rows, strict=True):
+            gradient = training.gradients.loc[step].replace(0, np.nan).dropna()
+            axis.plot(gradient.index, gradient, color=f"C{number}", alpha=shade, lw=0.8 + shade, label=f"step {step}")
+        axis.set(title=name, xlabel="layer", yscale="log")
+        axis.tick_params(labelleft=not below)
+        axis.legend(fontsize=7)
+        below.append(axis)
+    above.axhline(floor, color=INK, ls=":", lw=1, label="knowing nothing")
+    above.set(xlabel="step", ylabel="loss of the batch", title="the same few images again and again")
+    above.xaxis.get_major_locator().set_params(integer=True)
+    above.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    below[0].set_ylabel("RMS gradient of the weights")
+    return figure
+
+
+# --- notebook 04
+
+
+def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
+    """The loss of each optimizer's rate range test over the rising rate, and the suggested rate."""
+    figure, axes = plt.subplots(1, len(tests), figsize=(3 * len(tests), 2.9), sharey=True, squeeze=False)
+    for axis, (name, test) in zip(axes[0], tests.items(), strict=True):
+        axis.plot(test.table.index, test.table["loss"], color=BASELINE, lw=0, marker=".", ms=4, label="one batch")
+        axis.plot(test.table.index, test.table["smoothed"], color=ACCENT, label="running average")
+        axis.axvline(test.suggested, color=COLORS["anger"], ls="--", lw=1.2, label="suggested")
+        axis.set(xscale="log", xlabel="learning rate", title=f"{name}: {test.suggested:.1g}")
+    start = max(test.table["loss"].iloc[0] for test in tests.values())
+    least = min(test.table["loss"].min() for test in tests.values())
+    axes[0, 0].set(ylabel="loss", ylim=(0.9 * least, 2 * start - least))
+    axes[0, 0].legend(fontsize=7, loc="lower left")
+    return figure
+
+
+def rate_sensitivity(table: pd.DataFrame) -> Figure:
+    """Validation accuracy at multiples of each optimizer's suggested rate.
+
+    ``table`` has a row per run: optimizer, factor, val_accuracy, val_low, val_high, majority.
+    """
+    figure, axis = plt.subplots(figsize=(6.5, 3.2))
+    names = list(dict.fromkeys(table["optimizer"]))
+    for number, name in enumerate(names):
+        own = table[table["optimizer"] == name].sort_values("factor")
+        value = own["val_accuracy"].to_numpy()
+        shifted = own["factor"] * 1.04 ** (number - (len(names) - 1) / 2)  # intervals must not hide each other
+        axis.errorbar(shifted, value, yerr=[value - own["val_low"], own["val_high"] - value], marker="o", ms=4,
+                      capsize=3, lw=1.2, label=name)
+    axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
+    factors = sorted(set(table["factor"]))
+    axis.set(xscale="log", xlabel="multiple of the suggested rate", ylabel="validation accuracy, 95% interval")
+    axis.set_xticks(factors, [f"×{factor:.2g}" for factor in factors])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def collapse(networks: Mapping[str, Evaluation]) -> Figure:
+    """Which answers each network gives, beside the true shares, and what it recognises of every class."""
+    classes = next(iter(networks.values())).classes
+    rows = {"the test images": next(iter(networks.values())).confusion.sum(1)}
+    rows |= {name: scores.confusion.sum(0) for name, scores in networks.items()}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.42 * len(rows) + 1.6), width_ratios=[1.3, 1])
+    edge = np.zeros(len(rows))
+    for number, name in enumerate(classes):
+        share = np.array([counts[number] / counts.sum() for counts in rows.values()])
+        left.barh(list(rows), share, left=edge, color=COLORS[name], label=name, height=0.7)
+        edge += share
+    left.invert_yaxis()
+    left.set(xlabel="share of all answers", xlim=(0, 1), title="what is answered")
+    left.xaxis.set_major_formatter(PercentFormatter(1))
+    left.legend(fontsize=7, ncols=len(classes), loc="upper center", bbox_to_anchor=(0.5, -0.32 - 0.5 / len(rows)),
+                handlelength=1, columnspacing=1)
+    recall = pd.DataFrame({name: {c: scores.recall[c].value for c in classes} for name, scores in networks.items()}).T
+    sns.heatmap(recall, annot=True, fmt=".0%", cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=1, ax=right,
+                annot_kws={"fontsize": 9})
+    right.set_title("recall of each class")
+    right.tick_params(length=0, rotation=0)
+    right.set_xticks(right.get_xticks(), classes, rotation=35, ha="right", rotation_mode="anchor")
     return figure

@@ -87,3 +87,59 @@ def test_the_steepest_property_is_the_one_with_the_widest_range():
         return pd.DataFrame({"value": values, "low": values, "high": values})
     text = narrative.steepest({"contrast": table(0.5, 0.6), "brightness": table(0.9, 0.2)})
     assert "most on brightness: 90.0%" in text and "20.0%" in text
+
+
+# --- notebook 03
+
+
+def seeds(value, low, high, count):
+    rows = {f"seed {number}": (value, low, high) for number in range(count)} | {"all seeds": (value, low, high)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+
+
+@pytest.mark.parametrize(("interval", "verdict"), [
+    ((0.05, 0.03, 0.07), "a is better than b"), ((-0.05, -0.07, -0.03), "a is worse than b"),
+    ((0.01, -0.01, 0.03), "no difference between a and b can be shown")])
+def test_the_verdict_over_seeds_follows_the_interval(interval, verdict):
+    text = narrative.seed_difference("a", "b", seeds(*interval, 3), 1960)
+    assert text.startswith(verdict) and f"{100 * interval[0]:+.1f} points" in text
+    assert "3 seeds and 1,960 images" in text
+
+
+def test_with_one_seed_the_sentence_says_what_the_interval_leaves_out():
+    text = narrative.seed_difference("a", "b", seeds(0.05, 0.03, 0.07, 1), 1960)
+    assert "with one seed (seed 0)" in text and "1,960 images" in text
+
+
+def test_a_relation_of_a_few_networks_needs_more_than_a_perfect_order():
+    assert narrative.rank_relation("size", "skill", range(6), range(6)).startswith("skill rises with size: rank")
+    assert narrative.rank_relation("size", "skill", range(6), range(6, 0, -1)).startswith("skill falls with size")
+    few = narrative.rank_relation("size", "skill", range(4), range(4))
+    assert few.startswith("no relation can be shown") and "+1.00" in few and "a perfect order has p = 0.083" in few
+    assert "over 6 networks" in narrative.rank_relation("size", "skill", range(6), [3, 1, 2, 6, 4, 5])
+    assert "cannot be put in relation" in narrative.rank_relation("size", "skill", range(6), [1] * 6)
+
+
+@pytest.mark.parametrize(("last", "verdict"), [
+    (0.1, "memorises them"), (1.2, "has begun"), (1.75, "not shown to have learned")])
+def test_memorising_is_told_by_the_loss_of_the_last_steps(last, verdict):
+    text = narrative.memorised("A network", pd.Series([1.8] * 12 + [last] * 4), np.log(6))
+    assert verdict in text and f"{last:.2f} to {last:.2f} in the last 4" in text
+
+
+# --- notebook 04
+
+
+def test_a_collapse_is_named_with_its_class_and_its_extent():
+    text = narrative.collapsed("vgg19", scores([0, 1, 2] * 10, [2] * 29 + [0]))
+    assert "collapses to *happiness*, given to 97% of 30 test images; 2 of 3" in text
+    assert "answers most often" in narrative.collapsed("vgg19", scores([0, 1, 2] * 10, [0, 1, 2] * 10))
+
+
+def test_runs_that_never_reach_the_target_are_named():
+    times = pd.DataFrame({"epoch": [1, 2, np.nan], "steps": [50, 100, np.nan], "seconds": [2.0, 3, np.nan]},
+                         index=["sgd", "adam", "rmsprop"])
+    text = narrative.reaching(0.4, times)
+    assert text.startswith("2 of 3 runs reach 40.0%") and "50: sgd; never: rmsprop" in text
+    assert narrative.reaching(0.9, times.tail(1)).startswith("none of 1 runs")
+    assert narrative.reaching(0.4, times.head(2)).endswith("never: none")
