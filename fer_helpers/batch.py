@@ -36,9 +36,11 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {
         "02_training": {"arch": "compact", "augmentation": "standard", "epochs": 30},
         "03_architectures": {"archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"], "seeds": 3,
-                             "augmentation": "standard", "train_limit": None, "epochs": 30},
+                             "augmentation": "standard", "train_limit": None, "epochs": 30, "early_steps": 60},
         "04_optimization": {"grid_arch": "compact", "study_arch": "vgg19", "train_limit": None, "epochs": 10,
-                            "schedules": ["constant", "step", "cosine", "onecycle", "plateau"]},
+                            "schedules": ["constant", "step", "cosine", "onecycle", "plateau"],
+                            "collapse_archs": ["simple_cnn", "vgg19", "resnet50"], "tune_limit": None,
+                            "tune_epochs": 3},
         "05_class_ambiguity": {"arch": "compact", "augmentation": "standard", "epochs": 30},
         "06_failure_analysis": {"arch": "compact", "augmentation": "standard", "epochs": 30},
     },

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ from .evaluation import compare_seeds
 from .files import FerError
 from .optim import lr_factor
 from .parallel import team
-from .runs import Run, compare_runs
-from .training import Trainer, choose_device, choose_precision
+from .runs import Run, compare_runs, run_table, train_run
+from .training import Diverged, Trainer, choose_device, choose_precision
 
 
 def signal_through_depth(model: nn.Module, images: torch.Tensor) -> pd.DataFrame:
@@ -207,6 +207,15 @@ def sharpness(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, iter
             break
         vector = product
     return value
+
+
+def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet) -> pd.DataFrame:
+    """`runs.run_table` of those of ``configs`` whose training does not diverge, in order."""
+    runs = []
+    for config in configs:
+        with contextlib.suppress(Diverged):  # the run's folder keeps the reason
+            runs.append(train_run(config, faces))
+    return run_table(runs)
 
 
 def time_to_accuracy(runs: pd.DataFrame, target: float) -> pd.DataFrame:

@@ -122,10 +122,14 @@ def steepest(tables: Mapping[str, pd.DataFrame]) -> str:
             f"{estimate(last)} in the highest")
 
 
+def sentence(text: str) -> str:
+    """The text with a capital letter in front and one full stop behind."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def answer(*sentences: str) -> str:
     """Markdown of a notebook's answer: the sentences as one paragraph; empty ones are left out."""
-    return "> **Answer.** " + " ".join(
-        f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+    return "> **Answer.** " + " ".join(sentence(text) for text in sentences if text)
 
 
 # --- notebook 03
@@ -142,19 +146,19 @@ def seed_difference(first: str, second: str, table: pd.DataFrame, images: int) -
     return f"{first} is {'better' if pooled['value'] > 0 else 'worse'} than {second} ({found})"
 
 
-def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[float]) -> str:
+def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[float], of: str = "networks") -> str:
     """Whether two properties of a few networks rise together: Spearman's rank correlation and its permutation test."""
     xs, ys = np.asarray(x_values, float), np.asarray(y_values, float)
     count = len(xs)
     if count < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
-        return f"{x} and {y} of {count} network{'s' * (count != 1)} cannot be put in relation"
+        return f"{x} and {y} of {count} {of} cannot be put in relation"
     test = permutation_test((xs,), lambda order: spearmanr(order, ys).statistic, permutation_type="pairings",
                             vectorized=False, n_resamples=np.inf)
     verdict = "no relation can be shown" if test.pvalue >= 0.05 else (
         f"{y} {'rises' if test.statistic > 0 else 'falls'} with {x}")
     few = 2 / math.factorial(count) > 0.05  # the p-value of a perfect order
-    return (f"{verdict}: rank correlation {test.statistic:+.2f} between {x} and {y} over {count} networks, permutation "
-            f"p = {test.pvalue:.2g}" + (f" (so few networks that even a perfect order has p = "
+    return (f"{verdict}: rank correlation {test.statistic:+.2f} between {x} and {y} over {count} {of}, permutation "
+            f"p = {test.pvalue:.2g}" + (f" (so few {of} that even a perfect order has p = "
                                         f"{2 / math.factorial(count):.2g})" if few else ""))
 
 
@@ -192,3 +196,14 @@ def reaching(target: float, times: pd.DataFrame) -> str:
     first = listing(reached.index[reached["steps"] == fewest])
     return (f"{len(reached)} of {len(times)} runs reach {target:.1%} on validation; in the fewest steps, "
             f"{fewest:,.0f}: {first}; never: {never}")
+
+
+def worth(gains: pd.DataFrame) -> str:
+    """Which changes helped, harmed, or made no difference that can be shown, of a table with value, low and high."""
+    def named(rows: pd.DataFrame) -> str:
+        return listing(f"{name} ({points(row)})" for name, row in rows.iterrows())
+
+    ranked = gains.sort_values("value", ascending=False)
+    helped, harmed = ranked[ranked["low"] > 0], ranked[ranked["high"] < 0]
+    return (f"shown to help: {named(helped)}; shown to harm: {named(harmed)}; no difference found: "
+            f"{named(ranked.drop([*helped.index, *harmed.index]))}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from .config import DEFAULT_LR, TrainConfig
 from .data import FaceSet
 from .evaluation import Evaluation
-from .runs import run_table, train_run
+from .runs import Run, compare_runs, run_table, train_run
 
 #: The study's train set: images, and the share of them that are happy.
 STUDY_IMAGES, STUDY_HAPPY = 9809, 0.41
@@ -66,6 +67,23 @@ def run_study(faces: FaceSet, arch: str, classes: int = 6, epochs: int = 10, tra
     table["top_answer"] = [(run.metrics["test"].confusion.sum(0) / run.metrics["test"].count).max()
                            for run in table["run"]]
     return table
+
+
+def step_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """What each change of `run_study`'s table is worth: the gain in test accuracy over the step before, −1..1, paired
+    by image. Indexed by step: value, low, high."""
+    rows = {}
+    for (_, before), (_, after) in itertools.pairwise(table.iterrows()):
+        gain = compare_runs(after["run"], before["run"]).difference
+        rows[after["step"]] = (gain.value, gain.low, gain.high)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+
+
+def run_protocol(faces: FaceSet, archs: Iterable[str], classes: int = 6, epochs: int = 10,
+                 train_limit: int | None = None, seed: int = 0) -> dict[str, Run]:
+    """The study's protocol itself, the first of `steps`, for several architectures."""
+    plan = {arch: next(steps(arch, faces, classes, epochs, train_limit, seed)) for arch in archs}
+    return {arch: train_run(config, data) for arch, (_, config, data) in tqdm(plan.items(), desc="protocol")}
 
 
 def with_reported(table: pd.DataFrame, arch: str) -> pd.DataFrame:

@@ -190,6 +190,13 @@ def runs(faces, tmp_path_factory):
     return table.assign(arch=np.where(table["lr"] == 0.01, "fast", "slow"))
 
 
+def test_a_diverging_rate_leaves_a_gap_among_the_runs(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_RUNS", str(tmp_path))
+    configs = [dataclasses.replace(SMALL, lr=rate, epochs=1, warmup_epochs=0.0, schedule="constant")
+               for rate in (100.0, 0.01)]
+    assert list(dynamics.converging_runs(configs, faces)["lr"]) == [0.01]
+
+
 def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_reached_it(runs):
     history = runs["run"].iloc[0].history
     target = history["val_accuracy"].max()

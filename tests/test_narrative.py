@@ -143,3 +143,11 @@ def test_runs_that_never_reach_the_target_are_named():
     assert text.startswith("2 of 3 runs reach 40.0%") and "50: sgd; never: rmsprop" in text
     assert narrative.reaching(0.9, times.tail(1)).startswith("none of 1 runs")
     assert narrative.reaching(0.4, times.head(2)).endswith("never: none")
+
+
+def test_what_a_change_is_worth_follows_its_interval():
+    gains = pd.DataFrame({"value": [0.01, 0.2, -0.1], "low": [-0.01, 0.15, -0.2], "high": [0.03, 0.25, -0.05]},
+                         index=["loss", "epochs", "rate"])
+    assert narrative.worth(gains) == ("shown to help: epochs (20.0 points [15.0, 25.0]); shown to harm: rate (-10.0 "
+                                      "points [-20.0, -5.0]); no difference found: loss (1.0 points [-1.0, 3.0])")
+    assert narrative.worth(gains.tail(1)).startswith("shown to help: none")

@@ -10,7 +10,9 @@ from fer_helpers.study import (
     STUDY_HAPPY,
     nearest_constant,
     protocol,
+    run_protocol,
     run_study,
+    step_gains,
     steps,
     unpaired_accuracy,
     with_reported,
@@ -51,6 +53,11 @@ def test_the_study_becomes_a_table_of_runs_in_order(many, tmp_path, monkeypatch)
     assert list(table["step"]) == [name for name, _, _ in steps("simple_cnn", many)]
     assert table["top_answer"].between(1 / 6, 1).all() and (table["majority"] > 0).all()
     assert (table["classes"] == 6).all() and len(list(tmp_path.glob("*/metrics.json"))) == len(table)
+    gains = step_gains(table)
+    assert list(gains.index) == list(table["step"].iloc[1:])
+    np.testing.assert_allclose(gains["value"], table["test_accuracy"].diff().iloc[1:])
+    protocol_run = run_protocol(many, ["simple_cnn"], epochs=1, train_limit=128)["simple_cnn"]
+    assert protocol_run.name == table["run"].iloc[0].name
 
 
 def test_the_rate_is_changed_alone(many):
