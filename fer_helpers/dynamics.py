@@ -1,6 +1,6 @@
-"""How a training goes: signal and gradient through depth, the first steps, rates, sharpness, time, and seeds.
+"""How a training goes: signal and gradient through depth, the first steps, sharpness, and the luck of a seed.
 
-Functions take networks, configurations and run tables and return tables; drawing is in `plots`.
+Functions take networks, configurations and run tables and return tables; drawing is in `plots`, rates are in `rates`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ from .evaluation import compare_seeds
 from .files import FerError
 from .optim import lr_factor
 from .parallel import team
-from .runs import Run, compare_runs, run_table, train_run
-from .training import Diverged, Trainer, choose_device, choose_precision
+from .runs import Run, compare_runs
+from .training import Trainer, choose_device, choose_precision
 
 
 def signal_through_depth(model: nn.Module, images: torch.Tensor) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
         If there are fewer train images than one batch takes, or ``steps`` exceeds all epochs.
     """
     rows, gradients = [], []
-    with _training(config, faces) as (trainer, batches):
+    with begin_training(config, faces) as (trainer, batches):
         if not 0 < steps <= config.epochs * trainer.steps_per_epoch:
             raise FerError(f"steps={steps}: {config.epochs} epochs of {trainer.steps_per_epoch} steps have no such "
                            "beginning; raise epochs")
@@ -126,56 +126,29 @@ def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
                       trainer.model.cpu().eval())
 
 
-@dataclass(frozen=True, eq=False)
-class RateRange:
-    """Result of a rate range test.
+@contextlib.contextmanager
+def begin_training(config: TrainConfig, faces: FaceSet) -> Iterator[tuple[Trainer, Iterator[tuple[Any, Any]]]]:
+    """A trainer about to take its first step, and its endless batches: index and chance of each, for `Trainer.step`.
 
-    Attributes
-    ----------
-    table : data frame indexed by rate: loss, and smoothed, its running average.
-    suggested : a tenth of the rate at which the smoothed loss is lowest.
+    ``faces`` is a result of `training.prepare_faces`; `FerError` if its train split has fewer images than a batch.
     """
+    train = faces.only("train")
+    if len(train) < config.batch_size:
+        raise FerError(f"{faces.source}: {len(train)} train images are too few for batch_size={config.batch_size}; "
+                       "lower batch_size or add images")
+    device, generator = choose_device(), torch.Generator().manual_seed(config.seed)
 
-    table: pd.DataFrame
-    suggested: float
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            order = torch.randperm(len(train), generator=generator)
+            for index in order[:len(train) // config.batch_size * config.batch_size].split(config.batch_size):
+                yield index, draw(len(index), generator)
 
-
-def rate_range(config: TrainConfig, faces: FaceSet, low: float = 1e-6, high: float = 1.0, steps: int = 100
-               ) -> RateRange:
-    """Learning-rate range test (Smith 2017, arXiv:1506.01186): train while the rate rises from ``low`` to ``high``.
-
-    The rate grows by a constant factor a step, whatever the schedule of ``config``; the test ends early where the
-    smoothed loss exceeds four times its minimum or is not finite. At the minimum the rate already is on its way to
-    destroying what was learned, hence the tenth.
-
-    Parameters
-    ----------
-    config, faces : as for `training.fit`; validation images are not looked at.
-    low, high : first and last rate.
-    steps : 10 or more.
-
-    Raises
-    ------
-    FerError
-        If the range or the number of steps makes no sense, or there are fewer train images than one batch takes.
-    """
-    if not 0 < low < high or steps < 10:
-        raise FerError(f"a rate range test from {low} to {high} in {steps} steps: choose 0 < low < high and "
-                       "10 steps or more")
-    rates, losses = np.geomspace(low, high, steps), []
-    with _training(config, faces) as (trainer, batches):
-        for number, (index, draws) in enumerate(itertools.islice(batches, steps)):
-            losses.append(trainer.step(number, float(rates[number]), index, draws)[0].item())
-            smoothed = pd.Series(losses).ewm(alpha=0.1).mean()
-            if not math.isfinite(losses[-1]) or smoothed.iloc[-1] > 4 * smoothed.min():
-                break
-    table = pd.DataFrame({"loss": losses, "smoothed": smoothed.to_numpy()},
-                         index=pd.Index(rates[:len(losses)], name="rate"))
-    table = table[np.isfinite(table["loss"])]
-    if table.empty:
-        raise FerError(f"{config.arch}: the loss is not finite before the first step; check the network and the images")
-    # The average starts with single noisy batches: a minimum there would be luck.
-    return RateRange(table, float(table["smoothed"].iloc[min(steps // 10, len(table) - 1):].idxmin()) / 10)
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(config.seed)  # dropout
+        trainer = Trainer(config, train, faces.only("val"), device, choose_precision(config.precision, device), team())
+        trainer.model.train()
+        yield trainer, batches()
 
 
 def sharpness(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, iterations: int = 30,
@@ -207,40 +180,6 @@ def sharpness(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, iter
             break
         vector = product
     return value
-
-
-def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet) -> pd.DataFrame:
-    """`runs.run_table` of those of ``configs`` whose training does not diverge, in order."""
-    runs = []
-    for config in configs:
-        with contextlib.suppress(Diverged):  # the run's folder keeps the reason
-            runs.append(train_run(config, faces))
-    return run_table(runs)
-
-
-def time_to_accuracy(runs: pd.DataFrame, target: float) -> pd.DataFrame:
-    """When each run first reached the validation accuracy ``target``.
-
-    Parameters
-    ----------
-    runs : a `runs.run_table`.
-    target : validation accuracy 0..1.
-
-    Returns
-    -------
-    Data frame with the index of ``runs``: ``epoch`` and ``steps`` (counted in whole epochs, after which validation
-    takes place) and ``seconds`` of training; NaN where it never did.
-    """
-    rows = []
-    for run in runs["run"]:
-        reached = run.history[run.history["val_accuracy"] >= target]
-        if reached.empty:
-            rows.append((np.nan, np.nan, np.nan))
-            continue
-        epoch = int(reached["epoch"].iloc[0])
-        steps = run.environment["images"]["train"] // run.config.batch_size
-        rows.append((epoch, epoch * steps, run.history.loc[run.history["epoch"] <= epoch, "seconds"].sum()))
-    return pd.DataFrame(rows, index=runs.index, columns=["epoch", "steps", "seconds"])
 
 
 def seed_differences(runs: pd.DataFrame, first: str, second: str, split: str = "test") -> pd.DataFrame:
@@ -290,25 +229,3 @@ def _correct(run: Run, split: str) -> pd.Series:
     """bool by image id: was it classified correctly?"""
     table = run.predictions[run.predictions["split"] == split].set_index("id")
     return table["true"] == table["predicted"]
-
-
-@contextlib.contextmanager
-def _training(config: TrainConfig, faces: FaceSet) -> Iterator[tuple[Trainer, Iterator[tuple[Any, Any]]]]:
-    """A trainer about to begin, and its endless batches: index and chance of each, as `Trainer.step` wants them."""
-    train = faces.only("train")
-    if len(train) < config.batch_size:
-        raise FerError(f"{faces.source}: {len(train)} train images are too few for batch_size={config.batch_size}; "
-                       "lower batch_size or add images")
-    device, generator = choose_device(), torch.Generator().manual_seed(config.seed)
-
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while True:
-            order = torch.randperm(len(train), generator=generator)
-            for index in order[:len(train) // config.batch_size * config.batch_size].split(config.batch_size):
-                yield index, draw(len(index), generator)
-
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-        torch.manual_seed(config.seed)  # dropout
-        trainer = Trainer(config, train, faces.only("val"), device, choose_precision(config.precision, device), team())
-        trainer.model.train()
-        yield trainer, batches()

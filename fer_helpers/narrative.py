@@ -188,8 +188,8 @@ def collapsed(name: str, scores: Evaluation) -> str:
 
 
 def reaching(target: float, times: pd.DataFrame) -> str:
-    """Which runs reach a validation accuracy, and which first; ``times`` is `dynamics.time_to_accuracy` by name."""
-    reached = times.dropna().sort_values(["steps", "seconds"])
+    """Which runs reach a validation accuracy, and which first; ``times`` is `rates.time_to_accuracy` by name."""
+    reached = times.dropna()
     if reached.empty:
         return f"none of {len(times)} runs reaches {target:.1%} on validation"
     fewest, never = reached["steps"].min(), listing(times.index.difference(reached.index, sort=False))

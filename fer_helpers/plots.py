@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .data import FaceSet
-from .dynamics import FirstSteps, RateRange
+from .dynamics import FirstSteps
 from .evaluation import Evaluation, calibration_bins
+from .rates import RateRange
 
 #: One colour per emotion, told apart in the common forms of colour blindness (after Okabe & Ito 2008).
 COLORS = {
@@ -201,7 +202,7 @@ def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
     return figure
 
 
-def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test") -> Figure:
+def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test", title: str = "") -> Figure:
     """Accuracy after each change in order of the rows of ``table``, as `accuracies` wants them; bars show the gain.
 
     A row without an interval, which was not measured here, is hatched.
@@ -219,7 +220,7 @@ def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test") -> 
                       fontsize=8)
     axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
     axis.set_xticks(range(len(table)), [str(step).replace(" ", "\n", 1) for step in table[label]], fontsize=8)
-    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, top.max() * 1.2)))
+    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, top.max() * 1.2)), title=title)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(fontsize=8, loc="upper left")
     return figure
@@ -302,14 +303,14 @@ def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
 # --- notebook 03
 
 
-def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: str = "test") -> Figure:
+def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: str = "test", title: str = "") -> Figure:
     """Accuracy with its interval against each of ``costs`` (column: name of the axis), on logarithmic axes.
 
     ``label`` is the column that names the rows of ``table``; rows of one name share a colour and are named once.
     """
     figure, axes = plt.subplots(1, len(costs), figsize=(3.5 * len(costs), 3.1), sharey=True, squeeze=False)
     names = list(dict.fromkeys(table[label]))
-    for axis, (column, title) in zip(axes[0], costs.items(), strict=True):
+    for axis, (column, cost) in zip(axes[0], costs.items(), strict=True):
         for number, name in enumerate(names):
             own = table[table[label] == name]
             value, low, high = (own[f"{split}_{part}"].to_numpy() for part in ("accuracy", "low", "high"))
@@ -317,11 +318,11 @@ def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: st
                           color=f"C{number}", label=name)
         if "majority" in table:
             axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1)
-        axis.set(xscale="log", xlabel=title)
+        axis.set(xscale="log", xlabel=cost)
         axis.margins(x=0.15)
-    axes[0, 0].set(ylabel=f"{split} accuracy, 95% interval")
+    axes[0, 0].set(ylabel=f"{split} accuracy, 95% interval", title=title)
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(names), fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), fontsize=8)
     return figure
 
 
@@ -383,6 +384,7 @@ def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
         axis.plot(test.table.index, test.table["smoothed"], color=ACCENT, label="running average")
         axis.axvline(test.suggested, color=COLORS["anger"], ls="--", lw=1.2, label="suggested")
         axis.set(xscale="log", xlabel="learning rate", title=f"{name}: {test.suggested:.1g}")
+        axis.minorticks_off()
     start = max(test.table["loss"].iloc[0] for test in tests.values())
     least = min(test.table["loss"].min() for test in tests.values())
     axes[0, 0].set(ylabel="loss", ylim=(0.9 * least, 2 * start - least))
@@ -406,7 +408,7 @@ def rate_sensitivity(table: pd.DataFrame) -> Figure:
     axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
     factors = sorted(set(table["factor"]))
     axis.set(xscale="log", xlabel="multiple of the suggested rate", ylabel="validation accuracy, 95% interval")
-    axis.set_xticks(factors, [f"×{factor:.2g}" for factor in factors])
+    axis.set_xticks(factors, ["⅓×" if abs(factor - 1 / 3) < 0.01 else f"{factor:g}×" for factor in factors])
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -427,8 +429,8 @@ def collapse(networks: Mapping[str, Evaluation]) -> Figure:
     left.invert_yaxis()
     left.set(xlabel="share of all answers", xlim=(0, 1), title="what is answered")
     left.xaxis.set_major_formatter(PercentFormatter(1))
-    left.legend(fontsize=7, ncols=len(classes), loc="upper center", bbox_to_anchor=(0.5, -0.32 - 0.5 / len(rows)),
-                handlelength=1, columnspacing=1)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=len(classes), fontsize=8,
+                  handlelength=1, columnspacing=1)
     recall = pd.DataFrame({name: {c: scores.recall[c].value for c in classes} for name, scores in networks.items()}).T
     sns.heatmap(recall, annot=True, fmt=".0%", cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=1, ax=right,
                 annot_kws={"fontsize": 9})

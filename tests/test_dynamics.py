@@ -127,28 +127,6 @@ def test_steps_that_cannot_be_taken_are_refused(change, steps, match, view):
         dynamics.first_steps(dataclasses.replace(SMALL, **change), view, steps)
 
 
-def test_the_range_test_raises_the_rate_by_a_constant_factor_until_the_loss_explodes(view):
-    result = dynamics.rate_range(dataclasses.replace(SMALL, momentum=0.0), view, 1e-4, 1e3, steps=60)
-    rates = result.table.index.to_numpy()
-    np.testing.assert_allclose(rates[1:] / rates[:-1], 1e7 ** (1 / 59))
-    assert rates[0] == pytest.approx(1e-4) and len(rates) < 60
-    assert result.table["smoothed"].iloc[-1] > result.table["smoothed"].min()
-    assert result.suggested == result.table["smoothed"].iloc[6:].idxmin() / 10
-
-
-def test_the_suggested_rate_trains_and_a_hundred_times_as_much_does_not(view):
-    found = dynamics.rate_range(SMALL, view, steps=50).suggested
-    final = [dynamics.first_steps(dataclasses.replace(SMALL, lr=rate, warmup_epochs=0.0, schedule="constant"), view, 20)
-             .steps["loss"].tail(5).mean() for rate in (found, 100 * found)]
-    assert final[0] < 1.9 and not final[1] < final[0]
-
-
-@pytest.mark.parametrize("bad", [{"low": 0.0}, {"low": 2.0}, {"steps": 5}])
-def test_a_range_test_without_a_range_is_refused(bad, view):
-    with pytest.raises(FerError, match="low < high"):
-        dynamics.rate_range(SMALL, view, **bad)
-
-
 class Softmax(nn.Module):
     """Multinomial regression on four mean pixels, small enough to know its Hessian."""
 
@@ -188,23 +166,6 @@ def runs(faces, tmp_path_factory):
     configs = [dataclasses.replace(SMALL, lr=rate, seed=seed, epochs=2) for rate in (0.01, 0.002) for seed in (0, 1)]
     table = run_table(train_run(config, faces, store, progress=False) for config in configs)
     return table.assign(arch=np.where(table["lr"] == 0.01, "fast", "slow"))
-
-
-def test_a_diverging_rate_leaves_a_gap_among_the_runs(faces, tmp_path, monkeypatch):
-    monkeypatch.setenv("FER_RUNS", str(tmp_path))
-    configs = [dataclasses.replace(SMALL, lr=rate, epochs=1, warmup_epochs=0.0, schedule="constant")
-               for rate in (100.0, 0.01)]
-    assert list(dynamics.converging_runs(configs, faces)["lr"]) == [0.01]
-
-
-def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_reached_it(runs):
-    history = runs["run"].iloc[0].history
-    target = history["val_accuracy"].max()
-    first = int(history.loc[history["val_accuracy"].idxmax(), "epoch"])
-    row = dynamics.time_to_accuracy(runs, target).iloc[0]
-    assert row["epoch"] == first and row["seconds"] == pytest.approx(history["seconds"].iloc[:first].sum())
-    assert row["steps"] == first * (runs["run"].iloc[0].environment["images"]["train"] // 14)
-    assert dynamics.time_to_accuracy(runs, 1.01).isna().all(axis=None)
 
 
 def test_seeds_are_paired_and_pooled(runs):

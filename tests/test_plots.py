@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from fer_helpers import plots
-from fer_helpers.dynamics import FirstSteps, RateRange
+from fer_helpers.dynamics import FirstSteps
 from fer_helpers.emotions import EMOTIONS
 from fer_helpers.evaluation import evaluate
+from fer_helpers.rates import RateRange
 
 matplotlib.use("Agg")
 
@@ -137,7 +138,7 @@ def test_rate_sensitivity_has_a_line_per_optimizer_and_names_the_factors():
     table = pd.DataFrame({"optimizer": ["sgd"] * 3 + ["adam"] * 3, "factor": [1 / 3, 1, 3] * 2, "majority": 0.25,
                           "val_accuracy": 0.5, "val_low": 0.4, "val_high": 0.6})
     found = texts(plots.rate_sensitivity(table))
-    assert {"×0.33", "×1", "×3", "sgd", "adam"} <= set(found)
+    assert {"⅓×", "1×", "3×", "sgd", "adam"} <= set(found)
 
 
 def test_a_collapse_shows_as_one_colour_beside_the_true_shares(scores):
