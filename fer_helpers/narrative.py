@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
 
 from .evaluation import Comparison, Estimate, Evaluation
@@ -124,3 +125,107 @@ def answer(*sentences: str) -> str:
     """Markdown of a notebook's answer: the sentences as one paragraph; empty ones are left out."""
     return "> **Answer.** " + " ".join(
         f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+
+
+# --- notebook 05
+
+
+def pair_findings(table: pd.DataFrame) -> list[str]:
+    """One sentence a pair and setting of `ambiguity.pair_verdicts`: is this confusion real, with both rates."""
+    words = {3: "three", 6: "six", 7: "seven"}
+    sentences = []
+    for (classes, _), rows in table.groupby(["classes", table[["true", "predicted"]].apply(frozenset, axis=1)],
+                                            sort=False):
+        own, above = (rows[rows["finding"].isin(names)] for names in (
+            ["a confusion of its own"], ["a confusion of its own", "a refuge"]))
+        if len(own) == len(rows):
+            verdict = "is real both ways: more than evenly spread errors would give, and more than for other classes"
+        elif len(own):
+            verdict = f"is real one way, {arrows(own)}, and not shown to be so the other"
+        elif len(above):
+            verdict = (f"is above what evenly spread errors would give ({arrows(above)}), but other classes are not "
+                       f"shown to be called {listing(above['predicted'])} less often: a refuge for doubt explains it")
+        elif (rows["finding"] == "avoided").all():
+            verdict = "is rarer both ways than evenly spread errors would make it"
+        else:
+            verdict = "is not above what evenly spread errors would give, either way"
+        rates = listing(f"{Estimate(row.rate, row.low, row.high).percent} of {row.of} {row.true} images are called "
+                        f"{row.predicted} ({row.even:.1%} if spread evenly)" for row in rows.itertuples())
+        pair = " ↔ ".join(rows.iloc[0][["true", "predicted"]])
+        sentences.append(f"with {words.get(classes, classes)} classes {pair} {verdict}: {rates}")
+    return sentences
+
+
+def arrows(rows: pd.DataFrame) -> str:
+    """"fear → surprise and anger → neutral", from columns true and predicted; "none" of no row."""
+    return listing(f"{row.true} → {row.predicted}" for row in rows.itertuples())
+
+
+def same_confusions(who: str, found: Estimate, classes: int, images: int) -> str:
+    """Whether the network confuses the classes that another observer confuses (`ambiguity.confusion_correlation`)."""
+    if found.low > 0:
+        verdict = f"what the network confuses, {who} tends to confuse too"
+    elif found.high < 0:
+        verdict = f"what the network confuses, {who} tends not to confuse"
+    else:
+        verdict = f"no relation found between what the network and what {who} confuses"
+    return (f"{verdict} (rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] over "
+            f"{classes * (classes - 1)} ordered pairs, {images:,} images)")
+
+
+def change_of_rates(table: pd.DataFrame, what: str) -> str:
+    """Which confusions of `ambiguity.rate_changes` differ between the halves, and for which no difference was found."""
+    falls, rises = table[table["high"] < 0], table[table["low"] > 0]
+    same = table.drop(index=falls.index.union(rises.index))
+    falls = falls.assign(value=-falls["value"], low=-falls["high"], high=-falls["low"])
+    parts = [f"{name} {verb} by {points(row)}" for rows, verb in ((falls, "falls"), (rises, "rises"))
+             for name, row in rows.iterrows()]
+    text = f"From the lower to the upper half of {what}, {listing(parts)}. " if parts else ""
+    return text + (f"No difference found for {listing(same.index)}." if len(same) else "")
+
+
+def class_separation(table: pd.DataFrame) -> str:
+    """How wide classes are against their distances: all of them, and the one that overlaps most (`geometry`)."""
+    classes = table.drop(index="all")
+    widest = classes["ratio"].idxmax()
+    ratio, widest_ratio, silhouette = (
+        Estimate(*table.loc[name, [part, f"{part}_low", f"{part}_high"]])
+        for name, part in (("all", "ratio"), (widest, "ratio"), ("all", "silhouette")))
+    return (f"An image lies {ratio} times as far from the mean of its class as the means lie from each other "
+            f"({table.loc['all', 'images']:,} images; mean silhouette {silhouette}). The widest against its distance "
+            f"is {widest} ({widest_ratio}, {table.loc[widest, 'images']:,} images), whose nearest class is "
+            f"{table.loc[widest, 'nearest']}")
+
+
+def neighbourhood(table: pd.DataFrame, own: Estimate, chance: float, neighbours: int) -> str:
+    """How often neighbours share a class, and the class most mixed with another (`ambiguity.mean_shares`)."""
+    rates = table.to_numpy()
+    other = rates - 2 * np.diag(np.diag(rates))  # own shares turned negative, out of the running
+    first, second = np.unravel_index(other.argmax(), other.shape)
+    return (f"Of an image's {neighbours} nearest neighbours {own.percent} are of its own class; {chance:.1%} would be if "
+            f"classes did not matter. The strongest mixture: {rates[first, second]:.0%} of the neighbours of "
+            f"{table.index[first]} show {table.columns[second]}, and {rates[first, first]:.0%} {table.index[first]}")
+
+
+def agreement_of_distances(row: pd.Series) -> str:
+    """One row of `geometry.mantel`: do two distances between the classes agree, if that can be said."""
+    verdict = "no agreement can be shown"
+    if row["p_adjusted"] < 0.05:
+        verdict = "they agree" if row["rho"] > 0 else "they disagree"
+    limit = (f"p < 0.05 would take {row['detectable']:.2f}" if row["detectable"] == row["detectable"] else
+             "so few classes cannot reach p < 0.05")
+    return (f"{row['first']} and {row['second']}: {verdict} (rank correlation {row['rho']:+.2f} over {row['pairs']} "
+            f"pairs, exact p = {row['p_value']:.2g}, {row['p_adjusted']:.2g} after Holm; {limit})")
+
+
+def look_against_meaning(meaning: pd.DataFrame, look: pd.DataFrame) -> str:
+    """The pair that looks most alike for what its words mean, and the one that means most alike for its looks."""
+    first, second = np.triu_indices(len(meaning), 1)
+    names = [f"{meaning.index[a]} and {meaning.index[b]}" for a, b in zip(first, second, strict=True)]
+    ranks = pd.DataFrame({"look": look.to_numpy()[first, second], "meaning": meaning.to_numpy()[first, second]},
+                         index=names).rank(method="first").astype(int)
+    gap = ranks["look"] - ranks["meaning"]
+    alike, apart = ranks.loc[gap.idxmin()], ranks.loc[gap.idxmax()]
+    return (f"of {len(ranks)} pairs, from close to far, {alike.name} are number {alike['look']} in looks but number "
+            f"{alike['meaning']} in meaning; {apart.name} are number {apart['look']} in looks but number "
+            f"{apart['meaning']} in meaning")

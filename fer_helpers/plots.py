@@ -291,3 +291,100 @@ def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
     return figure
+
+
+# --- notebook 05
+
+
+def pair_verdicts(table: pd.DataFrame) -> Figure:
+    """The rates of `ambiguity.pair_verdicts` with intervals, beside the two rates they are compared with."""
+    settings = table["classes"].unique()
+    figure, axes = plt.subplots(1, len(settings), figsize=(5 * len(settings), 2.9), sharey=True, squeeze=False)
+    for axis, setting in zip(axes[0], settings, strict=True):
+        rows = table[table["classes"] == setting].iloc[::-1]
+        height = np.arange(len(rows))
+        axis.errorbar(rows["rate"], height, xerr=[rows["rate"] - rows["low"], rows["high"] - rows["rate"]], fmt="none",
+                      ecolor=INK, lw=1, capsize=3)
+        axis.scatter(rows["rate"], height, color=[COLORS[name] for name in rows["true"]], s=50, zorder=3,
+                     label="this pair, 95% interval")
+        axis.scatter(rows["even"], height, marker="|", color=INK, s=260, lw=2, label="errors spread evenly")
+        axis.scatter(rows["others"], height, marker="D", facecolor="none", edgecolor=BASELINE, s=36, zorder=2, lw=1.5,
+                     label="other classes, called the same")
+        axis.set_yticks(height, [f"{row.true} → {row.predicted}" for row in rows.itertuples()])
+        axis.set(title=f"{setting} classes", xlim=(0, None), ylim=(-0.6, len(rows) - 0.4),
+                 xlabel="share of the true class")
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def heatmaps(tables: Mapping[str, pd.DataFrame], xlabel: str = "answered", ylabel: str = "true") -> Figure:
+    """Tables of shares by the same classes side by side, in one colour scale 0..1, titled by their names."""
+    size = len(next(iter(tables.values())))
+    figure, axes = plt.subplots(1, len(tables), figsize=((0.62 * size + 1) * len(tables) + 0.6, 0.5 * size + 1.4),
+                                sharey=True, squeeze=False)
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        sns.heatmap(100 * table, annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1,
+                    ax=axis, annot_kws={"fontsize": 9})
+        axis.set(title=name, xlabel=f"{xlabel} (%)", ylabel="")
+        axis.set_xticklabels(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+        axis.tick_params(length=0)
+    axes[0, 0].set_ylabel(ylabel)
+    axes[0, 0].tick_params(axis="y", rotation=0)
+    return figure
+
+
+def rate_changes(table: pd.DataFrame, lower: str, upper: str) -> Figure:
+    """The two rates of each confusion in `ambiguity.rate_changes`, with intervals; ``lower``, ``upper`` name them."""
+    rows = table.iloc[::-1]
+    figure, axis = plt.subplots(figsize=(7.4, 0.42 * len(rows) + 1.2))
+    height = np.arange(len(rows))
+    for part, name, color, shift in (("lower", lower, BASELINE, 0.13), ("upper", upper, ACCENT, -0.13)):
+        value = rows[part].to_numpy()
+        error = [value - rows[f"{part}_low"], rows[f"{part}_high"] - value]
+        axis.errorbar(value, height + shift, xerr=error, fmt="o", color=color, capsize=3, lw=1.2, ms=6, label=name)
+    axis.set_yticks(height, rows.index)
+    axis.set(xlabel="share of the true class, 95% interval", xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
+    return figure
+
+
+def class_widths(table: pd.DataFrame) -> Figure:
+    """Intra- over inter-class spread and silhouette of each class: the table of `geometry.separation`."""
+    rows = table.iloc[::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.36 * len(rows) + 1.1), sharey=True)
+    for axis, name, zero, title in ((axes[0], "ratio", 1, "width of the class / distance to the others"),
+                                    (axes[1], "silhouette", 0, "silhouette")):
+        value = rows[name].to_numpy()
+        axis.errorbar(value, np.arange(len(rows)), fmt="none", ecolor=INK, capsize=3, lw=1,
+                      xerr=[value - rows[f"{name}_low"], rows[f"{name}_high"] - value])
+        axis.scatter(value, np.arange(len(rows)), color=[COLORS.get(name, INK) for name in rows.index], s=45, zorder=3)
+        axis.axvline(zero, color=INK, ls=":", lw=1)
+        axis.set(title=title, ylim=(-0.6, len(rows) - 0.4))
+    axes[0].set_yticks(np.arange(len(rows)), rows.index)
+    axes[0].set_xlabel("right of the line: wider than the distance")
+    axes[1].set_xlabel("left of the line: closer to another class")
+    return figure
+
+
+def meaning_and_look(words: Mapping[str, tuple[float, float]], meaning: pd.DataFrame, look: pd.DataFrame,
+                     title: str = "") -> Figure:
+    """The words' valence and arousal, 1..9, and each pair of classes by its distance in meaning and in looks."""
+    classes = list(meaning.index)
+    figure, (plane, pairs) = plt.subplots(1, 2, figsize=(11, 4.4))
+    for name in classes:
+        plane.scatter(*words[name], color=COLORS[name], s=70)
+        plane.annotate(name, words[name], (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
+    plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
+    plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(1, 9.6),
+              ylim=(1.8, 7.6), title="what the words mean")
+    for row, first in enumerate(classes):
+        for second in classes[row + 1:]:
+            at = meaning.loc[first, second], look.loc[first, second]
+            pairs.scatter(*at, s=75, facecolor=COLORS[first], edgecolor=COLORS[second], linewidth=3)
+            pairs.annotate(f"{first}, {second}", at, (7, 0), textcoords="offset points", va="center", fontsize=7)
+    pairs.margins(x=0.2, y=0.08)
+    pairs.set(xlabel="distance of the words", ylabel="distance of the class means", title=title)
+    return figure
