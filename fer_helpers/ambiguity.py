@@ -91,7 +91,7 @@ def pair_verdicts(settings: Mapping[int, Evaluation], pairs: tuple[tuple[str, st
     -------
     Data frame: classes (the key of ``settings``), true, predicted, count, of, rate, low, high, ``even`` and ``others``
     (the two rates to compare with), ``p_even`` and ``p_others`` (adjusted), and ``finding``: "a confusion of its own"
-    (above both), "a refuge" (above even only), "nothing" (no difference to even), "avoided" (below even).
+    (above both), "a refuge" (above even only), "avoided" (below even), or "no difference found" (to even).
 
     Raises
     ------
@@ -119,7 +119,7 @@ def pair_verdicts(settings: Mapping[int, Evaluation], pairs: tuple[tuple[str, st
     differs, above = table["p_even"] < 0.05, table["rate"] > table["even"]
     own = (table["p_others"] < 0.05) & (table["rate"] > table["others"])
     table["finding"] = np.select([differs & above & own, differs & above, differs], [
-        "a confusion of its own", "a refuge", "avoided"], "nothing")
+        "a confusion of its own", "a refuge", "avoided"], "no difference found")
     return table
 
 

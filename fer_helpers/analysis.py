@@ -1,4 +1,4 @@
-"""What the notebooks ask of data and networks: image statistics, classical floor, human votes, embeddings, hiding.
+"""What the notebooks ask of data and networks: image statistics, classical floor, human votes, hiding.
 
 Functions take sets, networks and tables and return tables; drawing is in `plots`, sentences are in `narrative`.
 """
@@ -83,46 +83,6 @@ def action_unit_means(faces: FaceSet) -> pd.DataFrame:
     rows = {name: faces.action_units[faces.labels == number].mean(0).numpy()
             for number, name in enumerate(faces.classes)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=[f"AU{unit}" for unit in ACTION_UNITS])
-
-
-def embed(model: nn.Module, images: torch.Tensor, batch_size: int = 512) -> np.ndarray:
-    """float32 (N, D): the features before the classifier of uint8 images (N, 48, 48)."""
-    with torch.inference_mode():
-        return torch.cat([model.features(normalise(part)) for part in images.split(batch_size)]).numpy()
-
-
-def class_similarity(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Cosine similarity −1..1 between the mean embeddings of the classes, measured from the mean of all of them."""
-    centers = np.stack([embedded[labels == number].mean(0) for number in range(len(classes))])
-    centers = centers - centers.mean(0)
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    return pd.DataFrame(centers @ centers.T, index=list(classes), columns=list(classes))
-
-
-def pair_evidence(scores: Evaluation, faces: FaceSet) -> pd.DataFrame:
-    """Per pair of classes: how often the network confuses them, and how similar they are without any network.
-
-    Returns
-    -------
-    Data frame indexed by "a and b", most confused first: ``confusion`` (mean of the rates a → b and b → a), and one
-    column of evidence: "action units drawn" (cosine similarity of the classes' mean intensities), "human votes"
-    (mean of the vote shares a → b and b → a) or, where neither is known, "mean faces" (correlation of pixels).
-    """
-    if faces.action_units is not None:
-        source, units = "action units drawn", action_unit_means(faces).to_numpy()
-        norm = np.linalg.norm(units, axis=1).clip(1e-9)
-        similar = (units @ units.T) / norm[:, None] / norm
-    elif faces.votes is not None:
-        source, votes = "human votes", human_confusion(faces).to_numpy()
-        similar = (votes + votes.T) / 2
-    else:
-        source, images = "mean faces", faces.images.flatten(1).float()
-        similar = np.corrcoef([images[faces.labels == number].mean(0).numpy() for number in range(len(faces.classes))])
-    rates = scores.confusion / scores.confusion.sum(1, keepdims=True).clip(1)
-    rows = {f"{first} and {scores.classes[b]}": ((rates[a, b] + rates[b, a]) / 2, similar[a, b])
-            for a, first in enumerate(scores.classes) for b in range(a + 1, len(scores.classes))}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["confusion", source])
-    return table.sort_values("confusion", ascending=False)
 
 
 def error_sources(faces: FaceSet, correct: np.ndarray) -> dict[str, pd.DataFrame]:

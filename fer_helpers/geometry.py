@@ -46,6 +46,7 @@ def separation(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     its silhouette, since copies of an image would be neighbours of their own.
     """
     random, size = np.random.default_rng(seed), len(classes)
+    embedded = embedded - embedded.mean(0)  # so that squares lose no digits
     centers, spread = np.empty((bootstraps + 1, size, embedded.shape[1]), np.float32), np.empty((bootstraps + 1, size))
     for number in range(size):
         own = embedded[labels == number].astype(np.float32)

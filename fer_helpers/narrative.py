@@ -130,30 +130,40 @@ def answer(*sentences: str) -> str:
 # --- notebook 05
 
 
-def pair_findings(table: pd.DataFrame) -> list[str]:
-    """One sentence a pair and setting of `ambiguity.pair_verdicts`: is this confusion real, with both rates."""
-    words = {3: "three", 6: "six", 7: "seven"}
-    sentences = []
+def pair_findings(table: pd.DataFrame, detail: bool = True) -> list[str]:
+    """Which pairs of `ambiguity.pair_verdicts` are real confusions: one sentence a verdict.
+
+    With ``detail`` one sentence a pair and setting, with its rates.
+    """
+    found: dict[str, list[str]] = {}
     for (classes, _), rows in table.groupby(["classes", table[["true", "predicted"]].apply(frozenset, axis=1)],
                                             sort=False):
-        own, above = (rows[rows["finding"].isin(names)] for names in (
-            ["a confusion of its own"], ["a confusion of its own", "a refuge"]))
-        if len(own) == len(rows):
-            verdict = "is real both ways: more than evenly spread errors would give, and more than for other classes"
-        elif len(own):
-            verdict = f"is real one way, {arrows(own)}, and not shown to be so the other"
-        elif len(above):
-            verdict = (f"is above what evenly spread errors would give ({arrows(above)}), but other classes are not "
-                       f"shown to be called {listing(above['predicted'])} less often: a refuge for doubt explains it")
-        elif (rows["finding"] == "avoided").all():
-            verdict = "is rarer both ways than evenly spread errors would make it"
-        else:
-            verdict = "is not above what evenly spread errors would give, either way"
-        rates = listing(f"{Estimate(row.rate, row.low, row.high).percent} of {row.of} {row.true} images are called "
-                        f"{row.predicted} ({row.even:.1%} if spread evenly)" for row in rows.itertuples())
-        pair = " ↔ ".join(rows.iloc[0][["true", "predicted"]])
-        sentences.append(f"with {words.get(classes, classes)} classes {pair} {verdict}: {rates}")
-    return sentences
+        text = f"{' ↔ '.join(rows.iloc[0][['true', 'predicted']])} with {classes} classes"
+        if detail:
+            text += ": " + listing(
+                f"{Estimate(row.rate, row.low, row.high).percent} of {row.of} {row.true} images are called "
+                f"{row.predicted} ({row.even:.1%} if spread evenly, {row.others:.1%} of the other classes)"
+                for row in rows.itertuples())
+        found.setdefault(_pair_verdict(rows), []).append(text)
+    if detail:
+        return [f"{verdict}, {text}" for verdict, texts in found.items() for text in texts]
+    return [f"{verdict}: {listing(texts)}" for verdict, texts in found.items()]
+
+
+def _pair_verdict(rows: pd.DataFrame) -> str:
+    """What the two directions of one pair add up to."""
+    own = rows[rows["finding"] == "a confusion of its own"]
+    refuge = rows[rows["finding"] == "a refuge"]
+    if len(own) == len(rows):
+        return "real both ways, above evenly spread errors and above the other classes"
+    if len(own):
+        return f"real one way only ({arrows(own)})"
+    if len(refuge):
+        return (f"above evenly spread errors ({arrows(refuge)}), but not shown to be above the other classes, "
+                "so that a refuge for doubt explains it")
+    if (rows["finding"] == "avoided").all():
+        return "rarer both ways than evenly spread errors would be"
+    return "not above what evenly spread errors would give, either way"
 
 
 def arrows(rows: pd.DataFrame) -> str:
@@ -164,11 +174,11 @@ def arrows(rows: pd.DataFrame) -> str:
 def same_confusions(who: str, found: Estimate, classes: int, images: int) -> str:
     """Whether the network confuses the classes that another observer confuses (`ambiguity.confusion_correlation`)."""
     if found.low > 0:
-        verdict = f"what the network confuses, {who} tends to confuse too"
+        verdict = f"the network and {who} tend to confuse the same classes"
     elif found.high < 0:
-        verdict = f"what the network confuses, {who} tends not to confuse"
+        verdict = f"the network and {who} tend to confuse different classes"
     else:
-        verdict = f"no relation found between what the network and what {who} confuses"
+        verdict = f"no relation found between the confusions of the network and of {who}"
     return (f"{verdict} (rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] over "
             f"{classes * (classes - 1)} ordered pairs, {images:,} images)")
 
@@ -202,8 +212,8 @@ def neighbourhood(table: pd.DataFrame, own: Estimate, chance: float, neighbours:
     rates = table.to_numpy()
     other = rates - 2 * np.diag(np.diag(rates))  # own shares turned negative, out of the running
     first, second = np.unravel_index(other.argmax(), other.shape)
-    return (f"Of an image's {neighbours} nearest neighbours {own.percent} are of its own class; {chance:.1%} would be if "
-            f"classes did not matter. The strongest mixture: {rates[first, second]:.0%} of the neighbours of "
+    return (f"Of an image's {neighbours} nearest neighbours {own.percent} are of its own class; {chance:.1%} would be "
+            f"if classes did not matter. The strongest mixture: {rates[first, second]:.0%} of the neighbours of "
             f"{table.index[first]} show {table.columns[second]}, and {rates[first, first]:.0%} {table.index[first]}")
 
 

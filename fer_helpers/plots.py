@@ -370,21 +370,53 @@ def class_widths(table: pd.DataFrame) -> Figure:
 
 def meaning_and_look(words: Mapping[str, tuple[float, float]], meaning: pd.DataFrame, look: pd.DataFrame,
                      title: str = "") -> Figure:
-    """The words' valence and arousal, 1..9, and each pair of classes by its distance in meaning and in looks."""
+    """The words' valence and arousal, 1..9, and each pair of classes by its distance in meaning and in looks.
+
+    A pair has the colours of both its emotions.
+    """
     classes = list(meaning.index)
-    figure, (plane, pairs) = plt.subplots(1, 2, figsize=(11, 4.4))
-    for name in classes:
-        plane.scatter(*words[name], color=COLORS[name], s=70)
-        plane.annotate(name, words[name], (0, 8), textcoords="offset points", ha="center", fontsize=9)
+    figure, (plane, pairs) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=[1, 1.25])
+    points = np.array([words[name] for name in classes])
+    plane.scatter(*points.T, color=[COLORS[name] for name in classes], s=70)
+    _label(plane, points, classes, 9)
     plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
     plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
-    plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(1, 9.6),
+    plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(0.5, 10.5),
               ylim=(1.8, 7.6), title="what the words mean")
-    for row, first in enumerate(classes):
-        for second in classes[row + 1:]:
-            at = meaning.loc[first, second], look.loc[first, second]
-            pairs.scatter(*at, s=75, facecolor=COLORS[first], edgecolor=COLORS[second], linewidth=3)
-            pairs.annotate(f"{first}, {second}", at, (7, 0), textcoords="offset points", va="center", fontsize=7)
-    pairs.margins(x=0.2, y=0.08)
+    first, second = np.triu_indices(len(classes), 1)
+    points = np.stack([meaning.to_numpy()[first, second], look.to_numpy()[first, second]], 1)
+    pairs.scatter(*points.T, s=75, linewidth=3, facecolor=[COLORS[classes[row]] for row in first],
+                  edgecolor=[COLORS[classes[column]] for column in second])
+    _label(pairs, points, [f"{classes[a]}, {classes[b]}" for a, b in zip(first, second, strict=True)], 8)
+    pairs.margins(x=0.28, y=0.08)
     pairs.set(xlabel="distance of the words", ylabel="distance of the class means", title=title)
+    return figure
+
+
+def _label(axis: Axes, points: np.ndarray, names: Sequence[str], size: float) -> None:
+    """Names beside points (N, 2), each on the side away from its nearest neighbour."""
+    scaled = (points - points.mean(0)) / np.ptp(points, axis=0).clip(1e-9) * (1, 2)  # text is wide, not high
+    for number, name in enumerate(names):
+        gap = scaled - scaled[number]
+        near = np.where(np.arange(len(names)) == number, np.inf, np.hypot(*gap.T)).argmin()
+        right = gap[near, 0] < 0
+        axis.annotate(name, points[number], (8 if right else -8, 0), textcoords="offset points", va="center",
+                      ha="left" if right else "right", fontsize=size)
+
+
+def distance_agreement(table: pd.DataFrame) -> Figure:
+    """The rank correlations of `geometry.mantel` as a triangle, each with its p-value after Holm."""
+    names = list(dict.fromkeys([*table["first"], *table["second"]]))
+    values, notes = (pd.DataFrame(fill, index=names[1:], columns=names[:-1]) for fill in (np.nan, ""))
+    for row in table.itertuples():
+        values.loc[row.second, row.first] = row.rho
+        notes.loc[row.second, row.first] = f"{row.rho:+.2f}\np = {row.p_adjusted:.2g}"
+    figure, axis = plt.subplots(figsize=(1.5 * len(names) + 1, 0.75 * len(names) + 0.8))
+    sns.heatmap(values, annot=notes, fmt="", cmap="RdBu_r", vmin=-1, vmax=1, cbar=False, linewidths=1, ax=axis,
+                annot_kws={"fontsize": 9})
+    wrapped = [name.replace(" of ", " of\n", 1).replace(" told", "\ntold") for name in names]
+    axis.set_xticklabels(wrapped[:-1], rotation=0, fontsize=8)
+    axis.set_yticklabels(wrapped[1:], rotation=0, fontsize=8)
+    axis.set_title("rank correlation of the distances between classes")
+    axis.tick_params(length=0)
     return figure

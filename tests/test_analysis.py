@@ -7,7 +7,6 @@ from conftest import easy_faces
 
 from fer_helpers import analysis
 from fer_helpers.emotions import REGIONS
-from fer_helpers.evaluation import evaluate
 from fer_helpers.files import FerError
 from fer_helpers.models import create_model
 from fer_helpers.synthetic import make_faces
@@ -54,33 +53,6 @@ def test_action_units_of_a_class_are_those_of_its_prototype(drawn):
     means = analysis.action_unit_means(drawn)
     assert means.loc["happiness"].idxmax() in ("AU6", "AU12")
     assert means.loc["neutral"].max() < means.loc["surprise"].max()
-
-
-def test_embeddings_are_the_features_before_the_classifier(faces):
-    model = create_model("simple_cnn", 7, seed=0).eval()
-    embedded = analysis.embed(model, faces.images, batch_size=50)
-    assert embedded.shape == (len(faces), 500)
-    logits = model.classifier(torch.from_numpy(embedded[:5].copy()))
-    assert torch.allclose(logits, model(analysis.normalise(faces.images[:5])), atol=1e-5)
-
-
-def test_classes_that_point_the_same_way_are_similar():
-    labels = np.repeat([0, 1, 2], 20)
-    embedded = np.array([[1.0, 0], [0.9, 0.1], [-2, 0]])[labels]
-    table = analysis.class_similarity(embedded, labels, ("a", "b", "c"))
-    assert np.allclose(np.diag(table), 1) and table.loc["a", "b"] > 0.9 > table.loc["a", "c"]
-
-
-def test_pair_evidence_has_every_pair_once(drawn):
-    test = drawn.only("test")
-    labels = test.labels.numpy()
-    predicted = np.roll(labels, 1)
-    table = analysis.pair_evidence(evaluate(labels, np.eye(7)[predicted], test.classes), test)
-    assert len(table) == 21 and list(table.columns) == ["confusion", "action units drawn"]
-    assert table["confusion"].is_monotonic_decreasing
-    plain = easy_faces(train=4, test=2, votes=True)
-    result = evaluate(plain.labels.numpy(), np.eye(7)[plain.labels.numpy()], plain.classes)
-    assert analysis.pair_evidence(result, plain).columns[-1] == "human votes"
 
 
 @pytest.mark.parametrize(("arch", "layers"), [("vgg16", 16), ("resnet50", 50)])

@@ -87,3 +87,89 @@ def test_the_steepest_property_is_the_one_with_the_widest_range():
         return pd.DataFrame({"value": values, "low": values, "high": values})
     text = narrative.steepest({"contrast": table(0.5, 0.6), "brightness": table(0.9, 0.2)})
     assert "most on brightness: 90.0%" in text and "20.0%" in text
+
+
+# --- notebook 05
+
+
+def verdicts(*findings, classes=6):
+    true, predicted = ("fear", "happiness") * 2, ("happiness", "fear") * 2
+    return pd.DataFrame([(classes, true[n], predicted[n], 8, 200, 0.04, 0.02, 0.07, 0.05, 0.06, finding)
+                         for n, finding in enumerate(findings)],
+                        columns=["classes", "true", "predicted", "count", "of", "rate", "low", "high", "even",
+                                 "others", "finding"])
+
+
+@pytest.mark.parametrize(("findings", "verdict"), [
+    (("a confusion of its own",) * 2, "real both ways"),
+    (("a confusion of its own", "no difference found"), "real one way only (fear → happiness)"),
+    (("no difference found", "a refuge"), "above evenly spread errors (happiness → fear), but not shown"),
+    (("avoided", "avoided"), "rarer both ways"),
+    (("no difference found", "avoided"), "not above what evenly spread errors would give")])
+def test_two_directions_add_up_to_one_verdict(findings, verdict):
+    text, = narrative.pair_findings(verdicts(*findings))
+    assert text.startswith(verdict)
+    assert "fear ↔ happiness with 6 classes: 4.0% [2.0, 7.0] of 200 fear images are called happiness" in text
+    assert "(5.0% if spread evenly, 6.0% of the other classes)" in text
+
+
+def test_short_findings_put_equal_verdicts_together():
+    table = pd.concat([verdicts("avoided", "avoided", classes=3), verdicts("avoided", "avoided"),
+                       verdicts("a refuge", "a refuge", classes=7)])
+    first, second = narrative.pair_findings(table, detail=False)
+    assert first == ("rarer both ways than evenly spread errors would be: fear ↔ happiness with 3 classes and "
+                     "fear ↔ happiness with 6 classes")
+    assert second.endswith("fear ↔ happiness with 7 classes")
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [
+    (0.2, 0.8, "tend to confuse the same classes"), (-0.8, -0.2, "tend to confuse different classes"),
+    (-0.1, 0.6, "no relation found")])
+def test_observers_are_said_to_agree_only_if_the_interval_says_so(low, high, verdict):
+    text = narrative.same_confusions("people", Estimate((low + high) / 2, low, high), 6, 1960)
+    assert verdict in text and f"[{low:+.2f}, {high:+.2f}] over 30 ordered pairs, 1,960 images" in text
+
+
+def test_changes_without_a_difference_are_named_as_such():
+    table = pd.DataFrame({"value": [-0.3, 0.2, 0.01], "low": [-0.4, 0.1, -0.1], "high": [-0.2, 0.3, 0.1]},
+                         index=["a → b", "b → c", "c → a"])
+    text = narrative.change_of_rates(table, "agreement")
+    assert "a → b falls by 30.0 points [20.0, 40.0] and b → c rises by 20.0 points [10.0, 30.0]" in text
+    assert text.endswith("No difference found for c → a.")
+    assert narrative.change_of_rates(table.tail(1), "agreement") == "No difference found for c → a."
+
+
+def test_the_class_that_overlaps_most_is_named_with_its_neighbour():
+    table = pd.DataFrame({"images": [30, 10, 20], "nearest": ["", "b", "a"]}, index=["all", "a", "b"])
+    for name in ("ratio", "silhouette"):
+        table[[name, f"{name}_low", f"{name}_high"]] = [[0.8, 0.7, 0.9], [0.5, 0.4, 0.6], [1.1, 1.0, 1.2]]
+    text = narrative.class_separation(table)
+    assert "lies 0.800 [0.700, 0.900] times" in text and "(30 images" in text
+    assert "is b (1.100 [1.000, 1.200], 20 images), whose nearest class is a" in text
+
+
+def test_the_strongest_mixture_of_neighbours_is_between_two_classes():
+    table = pd.DataFrame([[0.9, 0.1, 0.0], [0.3, 0.5, 0.2], [0.0, 0.1, 0.9]], list("abc"), list("abc"))
+    text = narrative.neighbourhood(table, Estimate(0.7, 0.6, 0.8), 0.3333, 10)
+    assert "70.0% [60.0, 80.0]" in text and "33.3% would be" in text
+    assert text.endswith("30% of the neighbours of b show a, and 50% b")
+
+
+def test_distances_agree_only_after_correction():
+    row = pd.Series({"first": "x", "second": "y", "rho": 0.6, "pairs": 15, "p_value": 0.02, "p_adjusted": 0.04,
+                     "detectable": 0.5})
+    assert "x and y: they agree (rank correlation +0.60 over 15 pairs, exact p = 0.02" in (
+        narrative.agreement_of_distances(row))
+    assert "they disagree" in narrative.agreement_of_distances(row.replace({0.6: -0.6}))
+    weak = narrative.agreement_of_distances(row.replace({0.04: 0.2}))
+    assert "no agreement can be shown" in weak and "would take 0.50" in weak
+    assert "so few classes" in narrative.agreement_of_distances(row.replace({0.5: np.nan}))
+
+
+def test_the_pair_whose_looks_and_meaning_differ_most_is_named():
+    names = list("abc")
+    meaning = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0]], names, names)
+    look = pd.DataFrame([[0, 3, 2], [3, 0, 1], [2, 1, 0]], names, names)
+    text = narrative.look_against_meaning(meaning, look)
+    assert "b and c are number 1 in looks but number 3 in meaning" in text
+    assert "a and b are number 3 in looks but number 1 in meaning" in text

@@ -84,3 +84,62 @@ def test_every_figure_draws(scores, faces):
     for figure in figures:
         figure.canvas.draw()
         assert figure.axes
+
+
+# --- notebook 05
+
+
+@pytest.fixture
+def verdicts():
+    return pd.DataFrame({"classes": [3, 3, 6, 6], "true": ["fear", "happiness"] * 2, "count": 3, "of": 20,
+                         "predicted": ["happiness", "fear"] * 2, "rate": [0.2, 0.1, 0.15, 0.05], "low": 0.02,
+                         "high": 0.3, "even": 0.08, "others": 0.12, "finding": "no difference found"})
+
+
+def test_the_figure_of_verdicts_has_a_panel_a_setting_and_a_row_a_direction(verdicts):
+    figure = plots.pair_verdicts(verdicts)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["3 classes", "6 classes"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["happiness → fear", "fear → happiness"]
+    dots = figure.axes[1].collections[1].get_offsets()
+    assert np.allclose(sorted(dots[:, 0]), [0.05, 0.15])
+
+
+def test_heatmaps_share_one_scale_and_print_percent():
+    tables = {"one": pd.DataFrame(np.eye(2), list("ab"), list("ab")), "two": pd.DataFrame(0.25 * np.ones((2, 2)))}
+    figure = plots.heatmaps(tables)
+    assert {axis.collections[0].norm.vmax for axis in figure.axes} == {100}
+    found = texts(figure)
+    assert found.count("25") == 4 and found.count("100") == 2 and {"one", "two"} <= set(found)
+
+
+def test_changed_rates_show_both_halves_of_every_confusion():
+    table = pd.DataFrame({"lower": [0.4, 0.1], "lower_low": 0.05, "lower_high": 0.5, "upper": [0.2, 0.1],
+                          "upper_low": 0.05, "upper_high": 0.3}, index=["a → b", "b → a"])
+    figure = plots.rate_changes(table, "unclear", "clear")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b → a", "a → b"]
+    assert {"unclear", "clear"} <= set(texts(figure))
+
+
+def test_widths_of_classes_are_drawn_in_their_colours():
+    columns = [f"{name}{end}" for name in ("ratio", "silhouette") for end in ("", "_low", "_high")]
+    table = pd.DataFrame(0.5, index=["all", "fear"], columns=columns)
+    figure = plots.class_widths(table)
+    drawn = figure.axes[0].collections[-1].get_facecolors()
+    assert [matplotlib.colors.to_hex(color) for color in drawn] == [plots.COLORS["fear"], plots.INK]
+
+
+def test_meaning_and_look_label_every_word_and_every_pair():
+    names = ["anger", "fear", "happiness"]
+    table = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0.0]], names, names)
+    figure = plots.meaning_and_look({"anger": (2, 6), "fear": (3, 6), "happiness": (8, 6)}, table, table, "title")
+    found = texts(figure)
+    assert set(names) <= set(found) and {"anger, fear", "anger, happiness", "fear, happiness"} <= set(found)
+    sides = {text.get_text(): text.get_ha() for text in figure.axes[0].texts}
+    assert sides["anger"] == "right" and sides["fear"] == "left"  # away from each other
+
+
+def test_agreement_of_distances_is_a_triangle_with_its_p_values():
+    table = pd.DataFrame({"first": ["a", "a", "b"], "second": ["b", "c", "c"], "rho": [0.5, -0.25, 1.0],
+                          "p_adjusted": [0.3, 0.04, 0.01]})
+    found = texts(plots.distance_agreement(table))
+    assert {"+0.50\np = 0.3", "-0.25\np = 0.04", "+1.00\np = 0.01"} <= set(found)
