@@ -45,30 +45,40 @@ def separation(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     silhouette_high; ``nearest``: the class whose mean is closest. Percentile bootstrap over images; each image keeps
     its silhouette, since copies of an image would be neighbours of their own.
     """
-    random, size = np.random.default_rng(seed), len(classes)
-    embedded = embedded - embedded.mean(0)  # so that squares lose no digits
-    centers, spread = np.empty((bootstraps + 1, size, embedded.shape[1]), np.float32), np.empty((bootstraps + 1, size))
-    for number in range(size):
-        own = embedded[labels == number].astype(np.float32)
-        weights = np.concatenate([np.ones((1, len(own))),
-                                  random.multinomial(len(own), np.full(len(own), 1 / len(own)), bootstraps)])
-        weights = (weights / len(own)).astype(np.float32)
-        centers[:, number] = weights @ own
-        square = weights @ (own ** 2).sum(1) - (centers[:, number] ** 2).sum(1)
-        spread[:, number] = np.sqrt(square.clip(0))
-    between = np.stack([pairwise_distances(sample) for sample in centers])
-    nearest = np.array(classes)[(between[0] + np.diag(np.full(size, np.inf))).argmin(1)]
-    ratio = spread / between.sum(2) * (size - 1)
-    silhouettes = silhouette_samples(embedded, labels)
+    between, spread = _resampled(embedded, labels, len(classes), bootstraps, seed)
+    nearest = np.array(classes)[(between[0] + np.diag(np.full(len(classes), np.inf))).argmin(1)]
+    ratio = spread / between.sum(2) * (len(classes) - 1)
+    silhouettes, random = silhouette_samples(embedded, labels), np.random.default_rng(seed)
     rows = {}
     for number, name in enumerate(("all", *classes), start=-1):
         own = silhouettes[labels == number] if number >= 0 else silhouettes
-        means = [random.choice(own, len(own)).mean() for _ in range(bootstraps)]
+        means = random.choice(own, (bootstraps, len(own))).mean(1)
         values = ratio[:, number] if number >= 0 else ratio.mean(1)
         rows[name] = (len(own), values[0], *np.quantile(values[1:], (0.025, 0.975)), own.mean(),
                       *np.quantile(means, (0.025, 0.975)), nearest[number] if number >= 0 else "")
     return pd.DataFrame.from_dict(rows, orient="index", columns=[
         "images", "ratio", "ratio_low", "ratio_high", "silhouette", "silhouette_low", "silhouette_high", "nearest"])
+
+
+def looks_and_meaning(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], bootstraps: int = 300,
+                      seed: int = 0) -> pd.DataFrame:
+    """Every pair of classes by the distance of its means (`class_distances`) and of its words (`word_distances`).
+
+    Returns
+    -------
+    Data frame with columns first, second; look, look_low, look_high; meaning; and the ranks of the pair from close to
+    far, from 1: look_rank, look_rank_low, look_rank_high, meaning_rank. Percentile bootstrap over images.
+    """
+    between, spread = _resampled(embedded, labels, len(classes), bootstraps, seed)
+    first, second = np.triu_indices(len(classes), 1)
+    look = (between / np.sqrt((spread ** 2).mean(1))[:, None, None])[:, first, second]
+    ranks, meaning = rankdata(look, axis=1), word_distances(classes).to_numpy()[first, second]
+    ends, rank_ends = (np.quantile(part[1:], (0.025, 0.975), axis=0) for part in (look, ranks))
+    names = np.array(classes)
+    return pd.DataFrame({
+        "first": names[first], "second": names[second], "look": look[0], "look_low": ends[0], "look_high": ends[1],
+        "meaning": meaning, "look_rank": ranks[0].astype(int), "look_rank_low": np.floor(rank_ends[0]).astype(int),
+        "look_rank_high": np.ceil(rank_ends[1]).astype(int), "meaning_rank": rankdata(meaning, "ordinal")})
 
 
 def neighbour_shares(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...],
@@ -120,3 +130,19 @@ def mantel(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                      reached[-1] if len(reached) else np.nan))
     table = pd.DataFrame(rows, columns=["first", "second", "rho", "p_value", "detectable"])
     return table.assign(p_adjusted=holm(table["p_value"].to_numpy()), pairs=len(upper[0]))
+
+
+def _resampled(embedded: np.ndarray, labels: np.ndarray, size: int, bootstraps: int,
+               seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of the class means (1 + B, C, C) and spreads within classes (1 + B, C), of the sample and resamples."""
+    random = np.random.default_rng(seed)
+    embedded = (embedded - embedded.mean(0)).astype(np.float32)  # centred, so that squares lose no digits
+    centers = np.empty((bootstraps + 1, size, embedded.shape[1]), np.float32)
+    spread = np.empty((bootstraps + 1, size))
+    for number in range(size):
+        own = embedded[labels == number]
+        weights = random.multinomial(len(own), np.full(len(own), 1 / len(own)), bootstraps)
+        weights = (np.concatenate([np.ones((1, len(own))), weights]) / len(own)).astype(np.float32)
+        centers[:, number] = weights @ own
+        spread[:, number] = np.sqrt((weights @ (own ** 2).sum(1) - (centers[:, number] ** 2).sum(1)).clip(0))
+    return np.stack([pairwise_distances(sample) for sample in centers]), spread

@@ -138,16 +138,13 @@ def pair_findings(table: pd.DataFrame, detail: bool = True) -> list[str]:
     found: dict[str, list[str]] = {}
     for (classes, _), rows in table.groupby(["classes", table[["true", "predicted"]].apply(frozenset, axis=1)],
                                             sort=False):
-        text = f"{' ↔ '.join(rows.iloc[0][['true', 'predicted']])} with {classes} classes"
-        if detail:
-            text += ": " + listing(
-                f"{Estimate(row.rate, row.low, row.high).percent} of {row.of} {row.true} images are called "
-                f"{row.predicted} ({row.even:.1%} if spread evenly, {row.others:.1%} of the other classes)"
-                for row in rows.itertuples())
-        found.setdefault(_pair_verdict(rows), []).append(text)
-    if detail:
-        return [f"{verdict}, {text}" for verdict, texts in found.items() for text in texts]
-    return [f"{verdict}: {listing(texts)}" for verdict, texts in found.items()]
+        pair, verdict = f"{' ↔ '.join(rows.iloc[0][['true', 'predicted']])} with {classes} classes", _pair_verdict(rows)
+        rates = listing(
+            f"{Estimate(row.rate, row.low, row.high).percent} of {row.of} {row.true} images are called "
+            f"{row.predicted} ({row.even:.1%} if errors were spread evenly; of the other classes {row.others:.1%})"
+            for row in rows.itertuples())
+        found.setdefault(f"{pair} is {verdict}: {rates}" if detail else verdict, []).append(pair)
+    return list(found) if detail else [f"{verdict}: {listing(pairs)}" for verdict, pairs in found.items()]
 
 
 def _pair_verdict(rows: pd.DataFrame) -> str:
@@ -163,7 +160,7 @@ def _pair_verdict(rows: pd.DataFrame) -> str:
                 "so that a refuge for doubt explains it")
     if (rows["finding"] == "avoided").all():
         return "rarer both ways than evenly spread errors would be"
-    return "not above what evenly spread errors would give, either way"
+    return "not shown to be above what evenly spread errors would give, either way"
 
 
 def arrows(rows: pd.DataFrame) -> str:
@@ -228,14 +225,9 @@ def agreement_of_distances(row: pd.Series) -> str:
             f"pairs, exact p = {row['p_value']:.2g}, {row['p_adjusted']:.2g} after Holm; {limit})")
 
 
-def look_against_meaning(meaning: pd.DataFrame, look: pd.DataFrame) -> str:
-    """The pair that looks most alike for what its words mean, and the one that means most alike for its looks."""
-    first, second = np.triu_indices(len(meaning), 1)
-    names = [f"{meaning.index[a]} and {meaning.index[b]}" for a, b in zip(first, second, strict=True)]
-    ranks = pd.DataFrame({"look": look.to_numpy()[first, second], "meaning": meaning.to_numpy()[first, second]},
-                         index=names).rank(method="first").astype(int)
-    gap = ranks["look"] - ranks["meaning"]
-    alike, apart = ranks.loc[gap.idxmin()], ranks.loc[gap.idxmax()]
-    return (f"of {len(ranks)} pairs, from close to far, {alike.name} are number {alike['look']} in looks but number "
-            f"{alike['meaning']} in meaning; {apart.name} are number {apart['look']} in looks but number "
-            f"{apart['meaning']} in meaning")
+def look_against_meaning(table: pd.DataFrame) -> str:
+    """Of `geometry.looks_and_meaning`, the pair most alike in looks for its meaning, and the one least alike."""
+    gap = table["look_rank"] - table["meaning_rank"]
+    return f"of {len(table)} pairs, numbered from close to far, " + "; ".join(
+        f"{row.first} and {row.second} are number {row.look_rank} [{row.look_rank_low}, {row.look_rank_high}] in looks "
+        f"but number {row.meaning_rank} in meaning" for row in table.loc[[gap.idxmin(), gap.idxmax()]].itertuples())

@@ -368,28 +368,25 @@ def class_widths(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def meaning_and_look(words: Mapping[str, tuple[float, float]], meaning: pd.DataFrame, look: pd.DataFrame,
-                     title: str = "") -> Figure:
-    """The words' valence and arousal, 1..9, and each pair of classes by its distance in meaning and in looks.
-
-    A pair has the colours of both its emotions.
-    """
-    classes = list(meaning.index)
+def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFrame) -> Figure:
+    """The words' valence and arousal, 1..9, and the pairs of `geometry.looks_and_meaning`, each in both its colours."""
     figure, (plane, pairs) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=[1, 1.25])
-    points = np.array([words[name] for name in classes])
-    plane.scatter(*points.T, color=[COLORS[name] for name in classes], s=70)
-    _label(plane, points, classes, 9)
+    names = list(dict.fromkeys([*table["first"], *table["second"]]))
+    points = np.array([words[name] for name in names])
+    plane.scatter(*points.T, color=[COLORS[name] for name in names], s=70)
+    _label(plane, points, names, 9)
     plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
     plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
     plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(0.5, 10.5),
               ylim=(1.8, 7.6), title="what the words mean")
-    first, second = np.triu_indices(len(classes), 1)
-    points = np.stack([meaning.to_numpy()[first, second], look.to_numpy()[first, second]], 1)
-    pairs.scatter(*points.T, s=75, linewidth=3, facecolor=[COLORS[classes[row]] for row in first],
-                  edgecolor=[COLORS[classes[column]] for column in second])
-    _label(pairs, points, [f"{classes[a]}, {classes[b]}" for a, b in zip(first, second, strict=True)], 8)
+    error = [table["look"] - table["look_low"], table["look_high"] - table["look"]]
+    pairs.errorbar(table["meaning"], table["look"], yerr=error, fmt="none", ecolor=BASELINE, lw=1)
+    pairs.scatter(table["meaning"], table["look"], s=75, linewidth=3, zorder=3,
+                  facecolor=table["first"].map(COLORS), edgecolor=table["second"].map(COLORS))
+    _label(pairs, table[["meaning", "look"]].to_numpy(), list(table["first"] + ", " + table["second"]), 8)
     pairs.margins(x=0.28, y=0.08)
-    pairs.set(xlabel="distance of the words", ylabel="distance of the class means", title=title)
+    pairs.set(xlabel="distance of the words", ylabel="distance of the class means, 95% interval",
+              title="looks, for the network, against meaning")
     return figure
 
 

@@ -52,6 +52,19 @@ def test_separation_agrees_with_its_definition_wherever_the_cloud_lies(clouds):
     assert list(table["images"]) == [180, 60, 60, 60]
 
 
+def test_pairs_are_ranked_in_looks_and_in_meaning(clouds):
+    points, labels = clouds
+    classes = ("fear", "surprise", "anger")  # fear and surprise overlap in the cloud, fear and anger in words
+    table = geometry.looks_and_meaning(points, labels, classes, bootstraps=100).set_index(["first", "second"])
+    for name, square in (("look", geometry.class_distances(points, labels, classes)),
+                         ("meaning", geometry.word_distances(classes))):
+        assert np.allclose(table[name], square.to_numpy()[[0, 0, 1], [1, 2, 2]])
+    assert (table["look_low"] <= table["look"]).all() and (table["look"] <= table["look_high"]).all()
+    ranks = ["look_rank", "look_rank_low", "look_rank_high", "meaning_rank"]
+    assert list(table.loc[("fear", "surprise"), ranks]) == [1, 1, 1, 2]
+    assert list(table.loc[("fear", "anger"), ["look_rank_low", "look_rank_high", "meaning_rank"]]) == [2, 3, 1]
+
+
 def test_neighbours_do_not_count_the_image_itself():
     points, labels = np.array([[0.0], [1], [2], [10], [11], [12]]), np.array([0, 1, 0, 1, 1, 1])
     shares = geometry.neighbour_shares(points, labels, ("a", "b"), neighbours=2)

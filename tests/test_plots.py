@@ -128,12 +128,11 @@ def test_widths_of_classes_are_drawn_in_their_colours():
     assert [matplotlib.colors.to_hex(color) for color in drawn] == [plots.COLORS["fear"], plots.INK]
 
 
-def test_meaning_and_look_label_every_word_and_every_pair():
-    names = ["anger", "fear", "happiness"]
-    table = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0.0]], names, names)
-    figure = plots.meaning_and_look({"anger": (2, 6), "fear": (3, 6), "happiness": (8, 6)}, table, table, "title")
-    found = texts(figure)
-    assert set(names) <= set(found) and {"anger, fear", "anger, happiness", "fear, happiness"} <= set(found)
+def test_looks_and_meaning_label_every_word_and_every_pair():
+    table = pd.DataFrame({"first": ["anger", "anger", "fear"], "second": ["fear", "happiness", "happiness"],
+                          "look": [1.0, 2, 3], "look_low": 0.5, "look_high": 3.5, "meaning": [1.0, 6, 5]})
+    figure = plots.looks_and_meaning({"anger": (2, 6), "fear": (3, 6), "happiness": (8, 6)}, table)
+    assert {"anger", "fear", "happiness", "anger, fear", "anger, happiness", "fear, happiness"} <= set(texts(figure))
     sides = {text.get_text(): text.get_ha() for text in figure.axes[0].texts}
     assert sides["anger"] == "right" and sides["fear"] == "left"  # away from each other
 
