@@ -157,7 +157,7 @@ def _pair_verdict(rows: pd.DataFrame) -> str:
         return f"real one way only ({arrows(own)})"
     if len(refuge):
         return (f"above evenly spread errors ({arrows(refuge)}), but not shown to be above the other classes, "
-                "so that a refuge for doubt explains it")
+                "so that a refuge for doubt would explain it")
     if (rows["finding"] == "avoided").all():
         return "rarer both ways than evenly spread errors would be"
     return "not shown to be above what evenly spread errors would give, either way"
