@@ -414,6 +414,6 @@ def distance_agreement(table: pd.DataFrame) -> Figure:
     wrapped = [name.replace(" of ", " of\n", 1).replace(" told", "\ntold") for name in names]
     axis.set_xticklabels(wrapped[:-1], rotation=0, fontsize=8)
     axis.set_yticklabels(wrapped[1:], rotation=0, fontsize=8)
-    axis.set_title("rank correlation of the distances between classes")
+    axis.set_title("rank correlation of the distances between classes (p after Holm)")
     axis.tick_params(length=0)
     return figure
