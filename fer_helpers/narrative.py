@@ -113,7 +113,7 @@ def points(row: pd.Series) -> str:
 
 
 def steepest(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Which property of the images accuracy depends on most, of several `analysis.accuracy_by` tables."""
+    """Which property of the images accuracy depends on most, of several `failures.accuracy_by` tables."""
     name = max(tables, key=lambda key: tables[key]["value"].max() - tables[key]["value"].min())
     first, last = tables[name].iloc[0], tables[name].iloc[-1]
     return (f"of the properties looked at, accuracy depends most on {name}: {estimate(first)} in the lowest quarter, "
@@ -124,3 +124,71 @@ def answer(*sentences: str) -> str:
     """Markdown of a notebook's answer: the sentences as one paragraph; empty ones are left out."""
     return "> **Answer.** " + " ".join(
         f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+
+
+# --- notebook 06
+
+
+def subgroups(table: pd.DataFrame) -> str:
+    """Between which extremes accuracy differs, by the corrected tests of `failures.extremes`."""
+    clear = table[table["p_holm"] < 0.05]
+    if clear.empty:
+        return (f"no difference found between the lowest and the highest quarter of {listing(table.index)} (smallest "
+                f"corrected p = {table['p_holm'].min():.2g})" if len(table) else "no property varies enough to compare")
+    found = listing(f"{name} ({points(row)} from the lowest to the highest quarter, {row['images']:,.0f} images, "
+                    f"corrected p = {row['p_holm']:.2g})" for name, row in clear.iterrows())
+    rest = listing(name for name in table.index if name not in clear.index)
+    return f"accuracy changes with {found}" + f"; no difference found for {rest}" * (len(clear) < len(table))
+
+
+def growth(table: pd.DataFrame, count: int = 3) -> str:
+    """Which wrong answers grow most when a region is hidden, by the corrected tests of `failures.grown_confusions`."""
+    clear = table[(table["value"] > 0) & (table["p_holm"] < 0.05)]
+    if clear.empty:
+        return "no wrong answer is found to grow when a region is hidden"
+    named = listing(f"with the {row['region']} hidden {row['true']} is called {row['predicted']} more often by "
+                    f"{points(row)} of {row['images']:,} images" for _, row in clear.head(count).iterrows())
+    return f"{len(clear)} of {len(table)} wrong answers grow when a region is hidden, the most: {named}"
+
+
+def focusing(table: pd.DataFrame, measure: str = "energy") -> str:
+    """By method, how far attribution gathers in the causal regions, from `attribution.focus`, right against wrong."""
+    def said(row: pd.Series) -> str:
+        verdict = "more than" if row["low"] > 1 else "less than" if row["high"] < 1 else "no different from"
+        return (f"{row['value']:.2f} times chance [{row['low']:.2f}, {row['high']:.2f}] on {row['images']} "
+                f"{row['answers']} answers, {verdict} chance")
+
+    parts = []
+    for method, own in table[table["measure"] == measure].groupby("method", sort=False):
+        text = f"{method}: " + "; ".join(said(row) for _, row in own.iterrows())
+        if len(own) == 2:
+            one, two = (Estimate(*row) for row in own[["value", "low", "high"]].to_numpy())
+            text += ("; no difference found between right and wrong answers" if overlap(one, two) else
+                     f"; {'more' if one.value > two.value else 'less'} on right answers than on wrong ones")
+        parts.append(text)
+    return ". ".join(parts) or "no image shows its class in a known region"
+
+
+def temperature(value: float, images: int, before: Estimate, after: Estimate) -> str:
+    """What scaling by a temperature fitted on ``images`` validation images does to the calibration error on test."""
+    state = "over-confident" if value > 1 else "under-confident"
+    change = ("no difference found" if overlap(before, after) else
+              "better calibrated" if after.value < before.value else "worse calibrated")
+    return (f"the temperature fitted on {images:,} validation images is {value:.2f} (above 1 where the network is "
+            f"over-confident: it was {state}), and the expected calibration error on test goes from {before} to "
+            f"{after}: {change}")
+
+
+def selection(table: pd.DataFrame, area: Estimate) -> str:
+    """Accuracy at the coverages of `confidence.selective_accuracy`, and the area under the risk–coverage curve."""
+    found = listing(f"{estimate(row)} on the {row['coverage']:.0%} of test images that pass the threshold that keeps "
+                    f"{wanted:.0%} of validation ({row['images']:,.0f} images)"
+                    for wanted, row in table.iterrows() if wanted < 1)
+    return f"accuracy is {found}, {estimate(table.loc[1.0])} on all; area under the risk–coverage curve {area}"
+
+
+def failure_shares(table: pd.DataFrame, count: int = 2) -> str:
+    """The most frequent types of failure, from `failures.failure_summary`."""
+    most = table.sort_values("errors", ascending=False).head(count)
+    return "of the errors, " + listing(f"{estimate(row)} are of type *{name}* ({row['errors']:,})"
+                                       for name, row in most.iterrows())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from matplotlib.ticker import PercentFormatter
 
 from .data import FaceSet
 from .evaluation import Evaluation, calibration_bins
+from .failures import filter_failures
 
 #: One colour per emotion, told apart in the common forms of colour blindness (after Okabe & Ito 2008).
 COLORS = {
@@ -280,7 +282,7 @@ def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Fi
 
 
 def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy with intervals along each property of the images: the tables of `analysis.accuracy_by`, side by side."""
+    """Accuracy with intervals along each property of the images: the tables of `failures.accuracy_by`, side by side."""
     figure, axes = plt.subplots(1, len(tables), figsize=(2.9 * len(tables), 3), sharey=True, squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         value = table["value"].to_numpy()
@@ -290,4 +292,132 @@ def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
     axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+# --- notebook 06
+
+
+def failure_browser(answers: pd.DataFrame, images: torch.Tensor, limit: int = 24) -> ipywidgets.Widget:
+    """Menus and sliders that choose which errors of `failures.describe_answers` a gallery shows, surest first.
+
+    ``images`` are uint8 (N, 48, 48) in the order of ``answers``; at most ``limit`` of them are drawn. Needs a running
+    kernel behind it.
+    """
+    classes = ["any", *pd.unique(answers["true"].sort_values())]
+
+    def show(**choice: object) -> None:
+        found = filter_failures(answers, **choice)
+        print(f"{len(found):,} errors match" + f", the surest {limit} shown" * (len(found) > limit))
+        if len(found):
+            failure_gallery(answers, images, found.index[:limit])
+            plt.show()
+
+    def slider(name: str) -> ipywidgets.Widget:
+        return ipywidgets.FloatRangeSlider(value=(0, 1), min=0, max=1, step=0.05, description=name)
+
+    return ipywidgets.interactive(
+        show, true=ipywidgets.Dropdown(options=classes, description="true"),
+        predicted=ipywidgets.Dropdown(options=classes, description="predicted"), confidence=slider("confidence"),
+        support=slider("support"), copies=ipywidgets.Dropdown(
+            options=["any", "none in train", "some in train", "with another label"], description="copies"))
+
+
+def failure_gallery(answers: pd.DataFrame, images: torch.Tensor, ids: Sequence[str], title: str = "") -> Figure:
+    """The images ``ids`` of `failures.describe_answers`: label → answer, confidence · support, © if copied."""
+    titles = []
+    for row in answers.loc[ids].itertuples():
+        known = "" if np.isnan(row.support) else f" · {row.support:.0%}"
+        titles.append(f"{row.true}\n→ {row.predicted}\n{row.confidence:.0%}{known}{' ©' * (row.copies > 0)}")
+    rows = answers.index.get_indexer(ids)
+    return gallery(images[rows], titles, columns=10, size=1.05, title=title)
+
+
+def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles: Sequence[str], columns: int = 2,
+                 title: str = "") -> Figure:
+    """Faces, each followed by its attribution maps: red speaks for the answer, blue against, white is 0.
+
+    Parameters
+    ----------
+    images : uint8 (N, 48, 48). maps : float (N, 48, 48) by method; each map's colours reach to its 99.5th percentile.
+    titles : text above each face. columns : faces in a row.
+    """
+    block = 1 + len(maps)
+    rows, wide = -(-len(images) // columns), columns * block
+    figure, axes = plt.subplots(rows, wide + columns - 1, figsize=(0.98 * wide, 1.25 * rows + 0.4), squeeze=False,
+                                width_ratios=[*([1] * block + [0.12]) * columns][:-1])
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (image, text) in enumerate(zip(images, titles, strict=True)):
+        row, first = number // columns, number % columns * (block + 1)
+        axes[row, first].imshow(image, vmin=0, vmax=255)
+        axes[row, first].set_title(text, fontsize=7.5, fontweight="normal", loc="center")
+        for place, (method, signed) in enumerate(maps.items(), start=first + 1):
+            value = signed[number].numpy()
+            reach = max(float(np.quantile(np.abs(value), 0.995)), 1e-12)
+            axes[row, place].imshow(image, vmin=-120, vmax=375)  # pale, so that the colours can be read
+            axes[row, place].imshow(value, cmap="RdBu_r", vmin=-reach, vmax=reach,
+                                    alpha=np.clip(np.abs(value) / reach, 0, 1) * 0.85)
+            if row == 0:
+                axes[row, place].set_title(method.replace(" ", "\n"), fontsize=7.5, fontweight="normal", loc="center")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def focus(table: pd.DataFrame) -> Figure:
+    """Attribution in the causal regions over the area they take, with intervals: the table of `attribution.focus`."""
+    measures, methods = list(pd.unique(table["measure"])), list(pd.unique(table["method"]))
+    figure, axes = plt.subplots(1, len(measures), figsize=(4.2 * len(measures) + 1, 0.6 * len(methods) + 1.3),
+                                sharey=True, squeeze=False)
+    for axis, measure in zip(axes[0], measures, strict=True):
+        for answers, color, shift in (("right", ACCENT, -0.13), ("wrong", COLORS["anger"], 0.13)):
+            own = table[(table["measure"] == measure) & (table["answers"] == answers)]
+            place = np.array([methods.index(name) for name in own["method"]]) + shift
+            axis.errorbar(own["value"], place, xerr=[own["value"] - own["low"], own["high"] - own["value"]], fmt="o",
+                          color=color, capsize=3, label=f"{answers} answers")
+        axis.axvline(1, color=INK, ls=":", lw=1)
+        axis.set(title=measure, xlabel="times chance, 95% interval", xlim=(0, None))
+        axis.set_yticks(range(len(methods)), methods)
+    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    axes[0, -1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def reliabilities(labels: np.ndarray, probs: Mapping[str, np.ndarray]) -> Figure:
+    """`reliability` of several sets of probabilities (N, C) for the same images, side by side, each with its name."""
+    figure, axes = plt.subplots(2, len(probs), figsize=(3.9 * len(probs), 4), sharex=True, sharey="row",
+                                height_ratios=[3, 1], squeeze=False)
+    for (above, below), (name, values) in zip(axes.T, probs.items(), strict=True):
+        bins = calibration_bins(labels, values)
+        above.plot([0, 1], [0, 1], color=BASELINE, ls=":", lw=1, label="perfectly calibrated")
+        above.plot(bins["confidence"], bins["accuracy"], color=ACCENT, marker="o", ms=4)
+        above.set(title=name, ylim=(0, 1))
+        below.bar(bins["confidence"], bins["images"], width=0.05, color=BASELINE)
+        below.set(xlabel="confidence", xlim=(0, 1))
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("images")
+    axes[0, 0].legend(fontsize=8)
+    return figure
+
+
+def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
+    """Accuracy of the answers kept against the share kept, with those at validation thresholds marked.
+
+    ``curve`` is `confidence.risk_coverage`, ``points`` is `confidence.selective_accuracy`.
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.2))
+    shown = curve[curve["coverage"] >= 0.02]  # the first few images alone say nothing
+    right = 1 - curve["risk"].iloc[-1]
+    axis.plot(shown["coverage"], (right / shown["coverage"]).clip(upper=1), color=BASELINE, lw=1, ls="--",
+              label="errors always the least sure")
+    axis.plot(shown["coverage"], 1 - shown["risk"], color=ACCENT, label="the network's own confidence")
+    axis.axhline(right, color=BASELINE, ls=":", lw=1, label="confidence that says nothing")
+    axis.errorbar(points["coverage"], points["value"], fmt="o", color=INK, capsize=3, ms=4,
+                  yerr=[points["value"] - points["low"], points["high"] - points["value"]],
+                  label="threshold from validation, 95% interval")
+    axis.set(xlabel="share of test images answered", ylabel="accuracy of the answers", xlim=(0, 1.02),
+             title="accuracy against coverage", ylim=(min(0.95 * right, 0.9), 1.01))
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter(PercentFormatter(1))
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
