@@ -190,5 +190,5 @@ def selection(table: pd.DataFrame, area: Estimate) -> str:
 def failure_shares(table: pd.DataFrame, count: int = 2) -> str:
     """The most frequent types of failure, from `failures.failure_summary`."""
     most = table.sort_values("errors", ascending=False).head(count)
-    return "of the errors, " + listing(f"{estimate(row)} are of type *{name}* ({row['errors']:,})"
+    return "of the errors, " + listing(f"{estimate(row)} are of type *{name}* ({row['errors']:,.0f})"
                                        for name, row in most.iterrows())

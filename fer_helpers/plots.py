@@ -364,6 +364,28 @@ def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles:
     return figure
 
 
+def grown_confusions(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Change of every wrong answer's share when a region is hidden, a panel per region: `failures.grown_confusions`.
+
+    Numbers, in points, stand where the corrected test tells the change from none.
+    """
+    regions = list(pd.unique(table["region"].sort_values()))
+    figure, axes = plt.subplots(1, len(regions), figsize=(0.42 * len(classes) * len(regions) + 1.6,
+                                                          0.36 * len(classes) + 1.3), sharey=True, squeeze=False)
+    for axis, region in zip(axes[0], regions, strict=True):
+        own = table[table["region"] == region]
+        change, clear = (own.pivot(index="true", columns="predicted", values=what).reindex(
+            index=list(classes), columns=list(classes)) for what in ("value", "p_holm"))
+        sns.heatmap(change, mask=change.isna(), cmap="RdBu_r", center=0, vmin=-0.5, vmax=0.5, cbar=False, linewidths=1,
+                    annot=(100 * change).map("{:+.0f}".format).where(clear < 0.05, ""), fmt="", ax=axis,
+                    annot_kws={"fontsize": 7.5})
+        axis.set_title(f"{region} hidden")
+        axis.set(xlabel="predicted", ylabel="true" * (region == regions[0]))
+        axis.tick_params(length=0, labelsize=8)
+        axis.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right", rotation_mode="anchor")
+    return figure
+
+
 def focus(table: pd.DataFrame) -> Figure:
     """Attribution in the causal regions over the area they take, with intervals: the table of `attribution.focus`."""
     measures, methods = list(pd.unique(table["measure"])), list(pd.unique(table["method"]))

@@ -58,9 +58,9 @@ def test_attribution_lies_where_the_network_looks_and_has_the_sign_of_the_class(
 
 
 def test_integrated_gradients_add_up_to_the_change_of_the_logit(faces):
-    model, images = create_model("compact", 7, seed=1).eval(), faces.images[:5]
-    target = torch.tensor([0, 1, 2, 3, 4])
-    maps = attribution.attribute(model, images, target, "integrated gradients", steps=64, batch_size=2)
+    model, images = create_model("compact", 7, seed=1).eval(), faces.images[:3]
+    target = torch.tensor([0, 1, 2])
+    maps = attribution.attribute(model, images, target, "integrated gradients", steps=32, batch_size=2)
     inputs = normalise(images)
     with torch.no_grad():
         change = model(inputs) - model(inputs.mean((1, 2, 3), keepdim=True).expand_as(inputs))
@@ -146,7 +146,8 @@ def test_focus_is_one_for_chance_and_the_inverse_of_the_area_for_a_perfect_map()
     mask = torch.zeros(40, 48, 48, dtype=torch.bool)
     mask[:39, 10:22, 12:24] = True  # 1/16 of the picture; nothing in the last image
     random = torch.Generator().manual_seed(0)
-    maps = {"perfect": -mask.float(), "blind": torch.rand(40, 48, 48, generator=random), "flat": torch.zeros(40, 48, 48)}
+    maps = {"perfect": -mask.float(), "blind": torch.rand(40, 48, 48, generator=random),
+            "flat": torch.zeros(40, 48, 48)}
     correct = np.arange(40) % 2 == 0
     table = attribution.focus(maps, mask, correct).set_index(["method", "answers", "measure"])
     assert set(table.index.get_level_values("method")) == {"perfect", "blind"}
@@ -164,4 +165,5 @@ def test_attribution_by_region_adds_up_to_all_of_it(faces):
     assert list(table.index) == [*REGIONS, "elsewhere"] and list(table) == ["area", "one"]
     assert np.allclose(table.sum(), 1) and np.allclose(table["area"], table["one"], atol=0.01)
     mouth = {"one": failures.region_masks(faces)["mouth"].float()}
-    assert attribution.attribution_by_region(mouth, failures.region_masks(faces)).loc["mouth", "one"] > 0.9
+    shares = attribution.attribution_by_region(mouth, failures.region_masks(faces))["one"]
+    assert shares.idxmax() == "mouth" and shares["elsewhere"] == shares["brows"] == 0

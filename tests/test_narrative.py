@@ -87,3 +87,64 @@ def test_the_steepest_property_is_the_one_with_the_widest_range():
         return pd.DataFrame({"value": values, "low": values, "high": values})
     text = narrative.steepest({"contrast": table(0.5, 0.6), "brightness": table(0.9, 0.2)})
     assert "most on brightness: 90.0%" in text and "20.0%" in text
+
+
+# --- notebook 06
+
+
+def test_subgroups_are_named_only_where_the_corrected_test_tells_them_apart():
+    table = pd.DataFrame({"value": [0.3, 0.02], "low": [0.2, -0.05], "high": [0.4, 0.09], "images": [400, 400],
+                          "p_holm": [0.001, 0.7]}, index=["brightness", "contrast"])
+    text = narrative.subgroups(table)
+    assert "accuracy changes with brightness (30.0 points [20.0, 40.0]" in text and "400 images" in text
+    assert text.endswith("no difference found for contrast")
+    assert narrative.subgroups(table.tail(1)).startswith("no difference found between the lowest and the highest")
+    assert "0.7" in narrative.subgroups(table.tail(1)) and "no property" in narrative.subgroups(table.head(0))
+
+
+def test_growth_names_wrong_answers_that_grow_beyond_chance():
+    table = pd.DataFrame({"region": ["mouth", "eyes"], "true": ["happiness", "fear"], "predicted": ["anger", "anger"],
+                          "value": [0.4, 0.1], "low": [0.3, -0.1], "high": [0.5, 0.3], "images": [1500, 90],
+                          "p_holm": [0.01, 0.5]})
+    text = narrative.growth(table)
+    assert text.startswith("1 of 2 wrong answers grow") and "fear" not in text
+    assert "with the mouth hidden happiness is called anger more often by 40.0 points [30.0, 50.0] of 1,500" in text
+    assert "no wrong answer is found" in narrative.growth(table.tail(1))
+
+
+def test_focus_is_held_against_chance_and_right_against_wrong_answers():
+    def row(method, answers, value, low, high):
+        return {"method": method, "answers": answers, "measure": "energy", "value": value, "low": low, "high": high,
+                "images": 20}
+    table = pd.DataFrame([row("a", "right", 3, 2.5, 3.5), row("a", "wrong", 1.1, 0.9, 1.3),
+                          row("b", "right", 0.5, 0.4, 0.6), row("b", "wrong", 0.5, 0.4, 0.7)])
+    first, second = narrative.focusing(table).split(". b: ")
+    assert "3.00 times chance [2.50, 3.50] on 20 right answers, more than chance" in first
+    assert "wrong answers, no different from chance; more on right answers" in first
+    assert second.count("less than chance") == 2
+    assert second.endswith("no difference found between right and wrong answers")
+    assert narrative.focusing(table.head(0)).startswith("no image")
+
+
+def test_a_temperature_is_credited_only_where_the_intervals_part():
+    before, near, after = Estimate(0.2, 0.18, 0.22), Estimate(0.19, 0.17, 0.21), Estimate(0.05, 0.03, 0.07)
+    assert "over-confident" in narrative.temperature(1.4, 900, before, after)
+    assert narrative.temperature(1.4, 900, before, after).endswith("better calibrated")
+    assert narrative.temperature(0.9, 900, after, before).endswith("worse calibrated")
+    text = narrative.temperature(0.9, 900, before, near)
+    assert text.endswith("no difference found") and "under-confident" in text and "900 validation images" in text
+
+
+def test_selection_states_reached_coverage_and_the_area():
+    table = pd.DataFrame({"value": [0.9, 0.7], "low": [0.85, 0.65], "high": [0.95, 0.75], "coverage": [0.52, 1.0],
+                          "images": [1040, 2000]}, index=[0.5, 1.0])
+    text = narrative.selection(table, Estimate(0.1, 0.08, 0.12))
+    assert "90.0% [85.0, 95.0] on the 52% of test images" in text and "keeps 50% of validation (1,040 images)" in text
+    assert "70.0% [65.0, 75.0] on all" in text and "0.100 [0.080, 0.120]" in text
+
+
+def test_the_most_frequent_types_of_failure_come_first():
+    table = pd.DataFrame({"errors": [10, 30], "value": [0.25, 0.75], "low": [0.1, 0.6], "high": [0.4, 0.9]},
+                         index=["rare", "frequent"])
+    text = narrative.failure_shares(table)
+    assert text.index("frequent") < text.index("rare") and "75.0% [60.0, 90.0] are of type *frequent* (30)" in text
