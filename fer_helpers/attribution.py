@@ -53,9 +53,10 @@ def attribute(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, met
         raise FerError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
     if len(images) != len(targets):
         raise FerError(f"{len(targets)} targets for {len(images)} images; give one class number an image")
-    was_training = model.training
+    if not len(images):
+        return torch.empty(0, IMAGE_SIZE, IMAGE_SIZE)
+    was_training, parts = model.training, []
     model.eval()
-    parts = [torch.empty(0, IMAGE_SIZE, IMAGE_SIZE)]
     for part, target in zip(images.split(batch_size), targets.split(batch_size), strict=True):
         inputs = normalise(part)
         grey = inputs.mean((1, 2, 3), keepdim=True).expand_as(inputs)

@@ -215,10 +215,11 @@ def accuracy_by(correct: np.ndarray, values: np.ndarray, bins: int = 4, name: st
     known = ~np.isnan(values)
     binned = pd.qcut(values[known], bins, duplicates="drop")
     rows = {}
-    for bin_ in binned.categories:
+    for bin_ in binned.categories:  # the first begins just below the lowest value
         own = correct[known][binned == bin_]
         share = _share(int(own.sum()), len(own))
-        rows[f"{bin_.left:.3g} to {bin_.right:.3g}"] = (share.value, share.low, share.high, len(own))
+        left = max(bin_.left, values[known].min())
+        rows[f"{left:.3g} to {bin_.right:.3g}"] = (share.value, share.low, share.high, len(own))
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "images"]).rename_axis(name)
 
 

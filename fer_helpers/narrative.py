@@ -152,7 +152,7 @@ def growth(table: pd.DataFrame, count: int = 3) -> str:
 
 
 def focusing(table: pd.DataFrame, measure: str = "energy") -> str:
-    """By method, how far attribution gathers in the causal regions, from `attribution.focus`, right against wrong."""
+    """A list, by method: how far attribution gathers in a mask (`attribution.focus`), on right and on wrong answers."""
     def said(row: pd.Series) -> str:
         verdict = "more than" if row["low"] > 1 else "less than" if row["high"] < 1 else "no different from"
         return (f"{row['value']:.2f} times chance [{row['low']:.2f}, {row['high']:.2f}] on {row['images']} "
@@ -160,13 +160,13 @@ def focusing(table: pd.DataFrame, measure: str = "energy") -> str:
 
     parts = []
     for method, own in table[table["measure"] == measure].groupby("method", sort=False):
-        text = f"{method}: " + "; ".join(said(row) for _, row in own.iterrows())
+        text = f"- {method}: " + "; ".join(said(row) for _, row in own.iterrows())
         if len(own) == 2:
             one, two = (Estimate(*row) for row in own[["value", "low", "high"]].to_numpy())
             text += ("; no difference found between right and wrong answers" if overlap(one, two) else
                      f"; {'more' if one.value > two.value else 'less'} on right answers than on wrong ones")
         parts.append(text)
-    return ". ".join(parts) or "no image shows its class in a known region"
+    return "\n".join(parts) or "- no image shows its class in a known region"
 
 
 def temperature(value: float, images: int, before: Estimate, after: Estimate) -> str:
@@ -192,3 +192,11 @@ def failure_shares(table: pd.DataFrame, count: int = 2) -> str:
     most = table.sort_values("errors", ascending=False).head(count)
     return "of the errors, " + listing(f"{estimate(row)} are of type *{name}* ({row['errors']:,.0f})"
                                        for name, row in most.iterrows())
+
+
+def failure_table(table: pd.DataFrame) -> str:
+    """`failures.failure_summary` as a table in Markdown."""
+    rows = [(name, f"{row['errors']:,.0f}", estimate(row), row["evidence"], row["what would fix it"])
+            for name, row in table.iterrows()]
+    head = ("failure type", "errors", "share of errors, 95% interval", "evidence", "what would fix it")
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, (":--",) * len(head), *rows))

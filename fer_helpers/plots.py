@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .data import FaceSet
+from .emotions import REGIONS
 from .evaluation import Evaluation, calibration_bins
 from .failures import filter_failures
 
@@ -46,7 +47,7 @@ def gallery(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8, 
     columns : faces in a row.
     size : inches per face.
     """
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     height = size * (1.28 if len(titles) else 1.03)
     figure, axes = plt.subplots(rows, columns, figsize=(size * columns, height * rows + 0.35 * bool(title)),
                                 squeeze=False)
@@ -283,15 +284,20 @@ def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Fi
 
 def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy with intervals along each property of the images: the tables of `failures.accuracy_by`, side by side."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(2.9 * len(tables), 3), sharey=True, squeeze=False)
-    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+    columns = min(3, len(tables))
+    rows = -(-len(tables) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.6 * rows), sharey=True, squeeze=False)
+    for axis in axes.flat[len(tables):]:
+        axis.set_axis_off()
+    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
         value = table["value"].to_numpy()
         axis.errorbar(range(len(table)), value, yerr=[value - table["low"], table["high"] - value], fmt="o-",
                       color=ACCENT, capsize=3, lw=1)
-        axis.set_xticks(range(len(table)), table.index, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
+        axis.set_xticks(range(len(table)), table.index, rotation=20, ha="right", rotation_mode="anchor", fontsize=8)
         axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
-    axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    for axis in axes[:, 0]:
+        axis.set(ylabel="accuracy, 95% interval", ylim=(0, 1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
@@ -343,7 +349,7 @@ def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles:
     titles : text above each face. columns : faces in a row.
     """
     block = 1 + len(maps)
-    rows, wide = -(-len(images) // columns), columns * block
+    rows, wide = max(1, -(-len(images) // columns)), columns * block
     figure, axes = plt.subplots(rows, wide + columns - 1, figsize=(0.98 * wide, 1.25 * rows + 0.4), squeeze=False,
                                 width_ratios=[*([1] * block + [0.12]) * columns][:-1])
     for axis in axes.flat:
@@ -369,7 +375,7 @@ def grown_confusions(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
     Numbers, in points, stand where the corrected test tells the change from none.
     """
-    regions = list(pd.unique(table["region"].sort_values()))
+    regions = [region for region in REGIONS if region in set(table["region"])]
     figure, axes = plt.subplots(1, len(regions), figsize=(0.42 * len(classes) * len(regions) + 1.6,
                                                           0.36 * len(classes) + 1.3), sharey=True, squeeze=False)
     for axis, region in zip(axes[0], regions, strict=True):
@@ -427,7 +433,7 @@ def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
 
     ``curve`` is `confidence.risk_coverage`, ``points`` is `confidence.selective_accuracy`.
     """
-    figure, axis = plt.subplots(figsize=(6, 3.2))
+    figure, axis = plt.subplots(figsize=(8, 3.2))
     shown = curve[curve["coverage"] >= 0.02]  # the first few images alone say nothing
     right = 1 - curve["risk"].iloc[-1]
     axis.plot(shown["coverage"], (right / shown["coverage"]).clip(upper=1), color=BASELINE, lw=1, ls="--",
@@ -440,6 +446,6 @@ def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
     axis.set(xlabel="share of test images answered", ylabel="accuracy of the answers", xlim=(0, 1.02),
              title="accuracy against coverage", ylim=(min(0.95 * right, 0.9), 1.01))
     for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter(PercentFormatter(1))
+        one.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -93,6 +93,12 @@ def test_grad_cam_weighs_the_last_maps_after_their_activation(arch, size, channe
     assert not any(module._forward_hooks for module in model.modules()), "hooks stay behind"
 
 
+@pytest.mark.parametrize("method", attribution.METHODS)
+def test_a_network_without_errors_leaves_nothing_to_attribute(method, faces):
+    maps = attribution.attribute(create_model("simple_cnn", 7, seed=0), faces.images[:0], faces.labels[:0], method)
+    assert maps.shape == (0, 48, 48)
+
+
 def test_what_cannot_be_attributed_is_an_error(faces):
     model = create_model("simple_cnn", 7, seed=0)
     with pytest.raises(FerError, match="method='saliency'.*Grad-CAM"):

@@ -176,6 +176,7 @@ def test_accuracy_by_a_value_counts_every_known_image_once():
     correct = np.r_[np.arange(100) >= 50, True]
     table = failures.accuracy_by(correct, values, bins=4, name="x")
     assert list(table["value"]) == [0, 0, 1, 1] and table["images"].sum() == 100
+    assert table.index[0].startswith("0 to ") and table.index[-1].endswith(" to 99")
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
 
 

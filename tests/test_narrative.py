@@ -118,12 +118,12 @@ def test_focus_is_held_against_chance_and_right_against_wrong_answers():
                 "images": 20}
     table = pd.DataFrame([row("a", "right", 3, 2.5, 3.5), row("a", "wrong", 1.1, 0.9, 1.3),
                           row("b", "right", 0.5, 0.4, 0.6), row("b", "wrong", 0.5, 0.4, 0.7)])
-    first, second = narrative.focusing(table).split(". b: ")
+    first, second = narrative.focusing(table).split("\n- b: ")
     assert "3.00 times chance [2.50, 3.50] on 20 right answers, more than chance" in first
     assert "wrong answers, no different from chance; more on right answers" in first
     assert second.count("less than chance") == 2
     assert second.endswith("no difference found between right and wrong answers")
-    assert narrative.focusing(table.head(0)).startswith("no image")
+    assert narrative.focusing(table.head(0)).startswith("- no image")
 
 
 def test_a_temperature_is_credited_only_where_the_intervals_part():
@@ -148,3 +148,11 @@ def test_the_most_frequent_types_of_failure_come_first():
                          index=["rare", "frequent"])
     text = narrative.failure_shares(table)
     assert text.index("frequent") < text.index("rare") and "75.0% [60.0, 90.0] are of type *frequent* (30)" in text
+
+
+def test_the_table_of_failures_is_markdown_with_a_row_a_type():
+    table = pd.DataFrame({"errors": [1200], "value": [0.25], "low": [0.1], "high": [0.4], "evidence": ["seen"],
+                          "what would fix it": ["care"]}, index=["rare"])
+    head, rule, row = narrative.failure_table(table).splitlines()
+    assert row == "| rare | 1,200 | 25.0% [10.0, 40.0] | seen | care |"
+    assert head.count("|") == rule.count("|") == row.count("|")

@@ -134,6 +134,13 @@ def test_attribution_colours_are_centred_at_zero_and_stand_beside_their_face(fac
     assert len(limits) == 6 and all(low == -high and high > 0 for low, high in limits)
 
 
+def test_figures_of_no_face_are_empty_but_there(faces):
+    none = torch.empty(0, 48, 48)
+    for figure in (plots.gallery(faces.images[:0]), plots.attributions(faces.images[:0], {"one": none}, [])):
+        figure.canvas.draw()
+        assert not any(axis.images for axis in figure.axes)
+
+
 def test_the_focus_figure_marks_chance_and_tells_right_from_wrong():
     table = pd.DataFrame([(method, answers, measure, 0.2, 0.1, 2.0, 1.5, 2.5, 9) for method in ("a", "b")
                           for answers in ("right", "wrong") for measure in ("energy", "pointing game")],
