@@ -8,7 +8,6 @@ from conftest import easy_faces
 from fer_helpers import analysis
 from fer_helpers.emotions import REGIONS
 from fer_helpers.evaluation import evaluate
-from fer_helpers.files import FerError
 from fer_helpers.models import create_model
 from fer_helpers.synthetic import make_faces
 
@@ -16,44 +15,6 @@ from fer_helpers.synthetic import make_faces
 @pytest.fixture(scope="module")
 def drawn():
     return make_faces(140, test=140, seed=3)
-
-
-def test_image_statistics_match_numpy(faces):
-    table = analysis.image_statistics(faces)
-    images = faces.images.numpy().astype(float)
-    assert np.allclose(table["brightness"], images.mean((1, 2)), rtol=1e-4)
-    assert np.allclose(table["contrast"], images.reshape(len(faces), -1).std(1, ddof=1), rtol=1e-4)
-    assert list(table["id"]) == list(faces.ids)
-
-
-def test_sharpness_falls_when_an_image_is_blurred(faces):
-    soft = torch.nn.functional.avg_pool2d(faces.images[:, None].float(), 3, 1, 1)[:, 0].to(torch.uint8)
-    before, after = (analysis.image_statistics(f)["sharpness"]
-                     for f in (faces, dataclasses.replace(faces, images=soft)))
-    assert (after < before).all()
-
-
-def test_the_classical_floor_learns_what_is_linear(faces):
-    result = analysis.pca_baseline(faces, components=20)
-    assert result.accuracy.low > result.majority.high and result.count == 42
-
-
-def test_human_votes_become_a_confusion_matrix():
-    faces = easy_faces(train=4, test=2, votes=True)
-    assert np.allclose(analysis.human_confusion(faces), np.eye(7))
-    assert np.allclose(analysis.human_agreement(faces), 1)
-
-
-def test_what_the_data_does_not_know_is_an_error(faces):
-    for ask in (analysis.human_confusion, analysis.human_agreement, analysis.action_unit_means):
-        with pytest.raises(FerError, match="easy faces"):
-            ask(faces)
-
-
-def test_action_units_of_a_class_are_those_of_its_prototype(drawn):
-    means = analysis.action_unit_means(drawn)
-    assert means.loc["happiness"].idxmax() in ("AU6", "AU12")
-    assert means.loc["neutral"].max() < means.loc["surprise"].max()
 
 
 def test_embeddings_are_the_features_before_the_classifier(faces):

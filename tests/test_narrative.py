@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fer_helpers import narrative
+from fer_helpers.classical import Leak
 from fer_helpers.evaluation import Estimate, compare, evaluate
 
 CLASSES = ("anger", "fear", "happiness")
@@ -87,3 +90,81 @@ def test_the_steepest_property_is_the_one_with_the_widest_range():
         return pd.DataFrame({"value": values, "low": values, "high": values})
     text = narrative.steepest({"contrast": table(0.5, 0.6), "brightness": table(0.9, 0.2)})
     assert "most on brightness: 90.0%" in text and "20.0%" in text
+
+
+# --- notebook 01
+
+
+def explained_table(*rows):
+    return pd.DataFrame(rows, columns=["value", "low", "high", "p", "images"],
+                        index=pd.Index(["contrast", "down"][:len(rows)], name="class"))
+
+
+def test_what_explains_nothing_is_said_to():
+    text = narrative.explained(explained_table((0.05, 0.04, 0.06, 1e-9, 1200), (0.001, -0.001, 0.003, 0.04, 1200)))
+    assert text.startswith("the class of an image explains 5.0% [4.0, 6.0] of the variance of contrast; no difference")
+    assert "is found in down" in text and text.endswith("(1,200 images)")
+    assert "no difference" not in narrative.explained(explained_table((0.05, 0.04, 0.06, 1e-9, 1200)))
+    assert "explains" not in narrative.explained(explained_table((0.01, 0.001, 0.06, 0.2, 1200)))
+
+
+def test_an_eigenface_is_named_after_what_it_follows_in_either_direction():
+    table = pd.DataFrame({"component": [1, 1, 2], "statistic": ["contrast", "brightness", "down"],
+                          "value": [0.3, -0.8, 0.99], "low": [0.2, -0.9, 0.9], "high": [0.4, -0.7, 1], "images": 50})
+    text = narrative.component(table, [0.43, 0.2])
+    assert "eigenface 1 explains 43%" in text and "brightness most (r = -0.800 [-0.900, -0.700], 50 images)" in text
+
+
+@pytest.fixture(scope="module")
+def leak():
+    copied = np.arange(500) < 100
+    correct = copied | (np.arange(500) % 4 == 0)
+    return Leak(copied, correct, np.arange(500) % 4 == 0)
+
+
+def test_the_worth_of_a_leak_is_told_with_what_removing_it_changes(leak):
+    text = narrative.leak_worth("memory", leak)
+    assert text.startswith("memory is right on 100.0% [96.3, 100.0] of the 100 copies of train images, 25.0% [17.5, ")
+    assert "copies raise its test accuracy (+15.0 points [+" in text
+    assert "without the originals it changes by -15.0 points [-" in text
+
+
+def test_a_leak_that_is_worth_nothing_is_said_to_be(leak):
+    same = dataclasses.replace(leak, correct=leak.correct_without)
+    assert "no difference between the scores" in narrative.leak_worth("memory", same)
+    none = dataclasses.replace(leak, copied=np.zeros(500, bool))
+    assert narrative.leak_worth("memory", none) == ("no test image stands in train, so there is no leak for memory to "
+                                                    "use")
+
+
+def test_agreement_names_the_classes_people_agree_on_most_and_least():
+    rows = [(measure, name, value, value - 0.1, value + 0.1, 70) for measure in ("two raters agree",
+            "votes for the label") for name, value in (("all", 0.5), ("fear", 0.3), ("happiness", 0.8))]
+    text = narrative.agreement(pd.DataFrame(rows, columns=["measure", "class", "value", "low", "high", "images"]))
+    assert "agree with probability 50.0% [40.0, 60.0] (70 images)" in text
+    assert "most on those labelled happiness (80.0%" in text and "least on those labelled fear (30.0%" in text
+
+
+def test_human_confusions_leave_out_agreement_and_other_answers():
+    table = pd.DataFrame([("fear", "fear", 0.5, 0.4, 0.6), ("fear", "other", 0.4, 0.3, 0.5),
+                          ("fear", "surprise", 0.3, 0.2, 0.4), ("anger", "fear", 0.1, 0.0, 0.2)],
+                         columns=["first", "second", "value", "low", "high"])
+    assert narrative.human_confusions(table, 1) == ("where one person says fear another says surprise with probability "
+                                                    "30.0% [20.0, 40.0]")
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(0.09, ": better than guessing"), (0.04, ": not shown to be better")])
+def test_label_doubts_are_held_against_guessing(low, verdict):
+    table = pd.DataFrame({"value": [0.1, 0.8, 0.05], "low": [low, 0.7, 0.04], "high": [0.12, 0.9, 0.06],
+                          "images": [2000, 300, 6000]}, index=["precision", "recall", "guessing"])
+    text = narrative.label_doubts(table)
+    assert verdict in text and "of 300 labels changed on purpose" in text and "of the 2,000 labels it flags" in text
+    assert "flags no label" in narrative.label_doubts(table.drop("precision"))
+
+
+def test_the_best_floor_beats_only_those_it_is_shown_to_beat():
+    table = pd.DataFrame([("a", "b", 0.2, 0.1, 0.3, 0.001), ("a", "c", 0.01, -0.1, 0.1, 0.5),
+                          ("c", "b", 0.1, 0, 0.2, 1)],
+                         columns=["better", "worse", "value", "low", "high", "p"])
+    assert narrative.best_floor(table) == ("a beats b by 20.0 points [10.0, 30.0]; no difference can be shown between "
+                                           "a and c")

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 
-from fer_helpers import plots
+from fer_helpers import exploration, plots
 from fer_helpers.emotions import EMOTIONS
 from fer_helpers.evaluation import evaluate
 
@@ -84,3 +87,47 @@ def test_every_figure_draws(scores, faces):
     for figure in figures:
         figure.canvas.draw()
         assert figure.axes
+
+
+# --- notebook 01
+
+
+def test_eigenfaces_have_a_row_a_part_with_the_share_of_each(faces):
+    parts = {"all": exploration.eigenfaces(faces.images, 3), "fear": exploration.eigenfaces(faces.images[:40], 3)}
+    figure = plots.eigenfaces(parts)
+    found = texts(figure)
+    assert {"all", "fear", "mean"} <= set(found) and f"{parts['fear'].explained[1]:.0%}" in found
+    shown = [axis.images[0] for axis in figure.axes]
+    assert len(shown) == 8 and np.array_equal(shown[6].get_array(), parts["fear"].faces[1])
+    assert shown[6].norm.vmin == -shown[6].norm.vmax  # white is no change
+
+
+def test_bar_panels_share_one_order_and_one_scale_of_shares():
+    first = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["fear", "anger"])
+    second, bits = first.iloc[::-1] * 3, first * 10
+    figure = plots.bar_panels({"a": first, "b": second, "bits": bits}, plain=["bits"])
+    left, middle, right = figure.axes
+    assert left.get_xlim() == middle.get_xlim() != right.get_xlim()
+    assert [bar.get_width() for bar in middle.patches] == pytest.approx([0.3, 0.6])
+    assert [bar.get_facecolor() for bar in left.patches] == [to_rgba(plots.COLORS[name]) for name in ("fear", "anger")]
+    figure.canvas.draw()
+    assert all("%" in label.get_text() for label in left.get_xticklabels())
+    assert not any("%" in label.get_text() for label in right.get_xticklabels())
+
+
+def test_a_panel_without_one_of_the_rows_leaves_it_empty():
+    table = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["x", "y"])
+    figure = plots.bar_panels({"a": table, "b": table.drop("y")})
+    figure.canvas.draw()
+    assert np.isnan(figure.axes[1].patches[1].get_width())
+
+
+def test_the_ranking_of_suspects_shows_the_share_of_changed_among_the_first():
+    flipped = np.arange(100) < 20
+    quality = np.where(np.arange(100) < 10, 0.1, 0.5)  # the first ten are most suspect, and changed
+    suspects = SimpleNamespace(flagged=np.arange(100) < 40, quality=quality)
+    bars = pd.DataFrame({"value": [0.5], "low": [0.4], "high": [0.6]}, index=["fear"])
+    figure = plots.suspect_ranking(flipped, suspects, bars)
+    curve = figure.axes[0].lines[0].get_ydata()
+    assert curve[9] == 1 and curve[99] == pytest.approx(0.2)
+    assert any("(40)" in text for text in texts(figure))
