@@ -125,7 +125,8 @@ def test_what_was_not_measured_here_is_hatched_in_the_waterfall():
                           "test_high": [np.nan, 0.6], "majority": 0.25})
     figure = plots.waterfall(steps)
     assert [bool(bar.get_hatch()) for bar in figure.axes[0].patches] == [True, False]
-    assert {"14.0%", "50.0%"} <= set(texts(figure))
+    heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
+    assert heights == {"14.0%": 0.14, "50.0%": 0.6} and set(heights) <= set(texts(figure))
 
 
 def test_the_range_test_names_the_suggested_rate():
@@ -148,4 +149,5 @@ def test_a_collapse_shows_as_one_colour_beside_the_true_shares(scores):
     widths = {name: [bar.get_width() for bar in bars] for name, bars in
               zip(EMOTIONS, figure.axes[0].containers, strict=True)}
     assert widths["happiness"] == pytest.approx([1 / 7, 1, 1 / 7]) and widths["fear"][1] == 0
+    assert [bar.get_x() for bar in figure.axes[0].containers[-1]] == pytest.approx([6 / 7, 1, 6 / 7])
     assert {"100%", "the test images"} <= set(texts(figure))
