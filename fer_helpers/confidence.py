@@ -44,6 +44,23 @@ def rescale(probs: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(np.log(np.maximum(probs, _TINY)) / temperature, axis=1)
 
 
+def ece_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootstraps: int = BOOTSTRAPS,
+               seed: int = 0) -> Estimate:
+    """Expected calibration error of ``after`` minus that of ``before``, (N, C) each, by a paired bootstrap."""
+    gaps = [(probs.argmax(1) == labels) - probs.max(1) for probs in (before, after)]
+    bins = [np.minimum((probs.max(1) * 15).astype(int), 14) for probs in (before, after)]
+
+    def change(rows: np.ndarray | slice) -> float:
+        first, second = (np.abs(np.bincount(number[rows], gap[rows], 15)).sum() / len(labels)
+                         for number, gap in zip(bins, gaps, strict=True))
+        return second - first
+
+    random = np.random.default_rng(seed)
+    samples = [change(random.integers(0, len(labels), len(labels))) for _ in range(bootstraps)]
+    low, high = np.quantile(samples, (0.025, 0.975))
+    return Estimate(float(change(slice(None))), float(low), float(high))
+
+
 def risk_coverage(labels: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Share answered and error among the answered, from the most confident image alone to all images.
 

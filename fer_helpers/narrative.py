@@ -133,9 +133,9 @@ def subgroups(table: pd.DataFrame) -> str:
     """Between which extremes accuracy differs, by the corrected tests of `failures.extremes`."""
     clear = table[table["p_holm"] < 0.05]
     if clear.empty:
-        return (f"no difference found between the lowest and the highest quarter of {listing(table.index)} (smallest "
+        return (f"no difference found between the lowest and the highest group of {listing(table.index)} (smallest "
                 f"corrected p = {table['p_holm'].min():.2g})" if len(table) else "no property varies enough to compare")
-    found = listing(f"{name} ({points(row)} from the lowest to the highest quarter, {row['images']:,.0f} images, "
+    found = listing(f"{name} ({points(row)} from the lowest to the highest group, {row['images']:,.0f} images, "
                     f"corrected p = {row['p_holm']:.2g})" for name, row in clear.iterrows())
     rest = listing(name for name in table.index if name not in clear.index)
     return f"accuracy changes with {found}" + f"; no difference found for {rest}" * (len(clear) < len(table))
@@ -169,14 +169,17 @@ def focusing(table: pd.DataFrame, measure: str = "energy") -> str:
     return "\n".join(parts) or "- no image shows its class in a known region"
 
 
-def temperature(value: float, images: int, before: Estimate, after: Estimate) -> str:
-    """What scaling by a temperature fitted on ``images`` validation images does to the calibration error on test."""
+def temperature(value: float, images: int, before: Estimate, after: Estimate, change: Estimate) -> str:
+    """What scaling by a temperature fitted on ``images`` validation images does to the calibration error on test.
+
+    ``change`` is the paired `confidence.ece_change`.
+    """
     state = "over-confident" if value > 1 else "under-confident"
-    change = ("no difference found" if overlap(before, after) else
-              "better calibrated" if after.value < before.value else "worse calibrated")
+    verdict = ("better calibrated" if change.high < 0 else "worse calibrated" if change.low > 0 else
+               "no difference found")
     return (f"the temperature fitted on {images:,} validation images is {value:.2f} (above 1 where the network is "
             f"over-confident: it was {state}), and the expected calibration error on test goes from {before} to "
-            f"{after}: {change}")
+            f"{after}, a change of {change}: {verdict}")
 
 
 def selection(table: pd.DataFrame, area: Estimate) -> str:

@@ -6,6 +6,8 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from fer_helpers import confidence
+from fer_helpers.emotions import CLASS_SETS
+from fer_helpers.evaluation import evaluate
 from fer_helpers.files import FerError
 
 
@@ -43,6 +45,16 @@ def test_the_fitted_temperature_is_no_worse_than_its_neighbours_even_with_zeros(
 def test_no_validation_image_is_an_error():
     with pytest.raises(FerError, match="val_fraction"):
         confidence.fit_temperature(np.array([], int), np.empty((0, 3)))
+
+
+def test_the_change_of_calibration_error_is_that_of_the_two_scores_and_pairs_them():
+    labels, probs = calibrated(1500, 4)
+    sharp = confidence.rescale(probs, 0.5)
+    change = confidence.ece_change(labels, sharp, probs)
+    first, second = (evaluate(labels, values, CLASS_SETS[6]).ece for values in (sharp, probs))
+    assert change.value == pytest.approx(second.value - first.value) and change.low < change.value < change.high < 0
+    same = confidence.ece_change(labels, probs, probs, bootstraps=20)
+    assert same.low == same.value == same.high == 0
 
 
 def test_the_curve_of_a_case_worked_by_hand():

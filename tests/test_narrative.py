@@ -126,13 +126,14 @@ def test_focus_is_held_against_chance_and_right_against_wrong_answers():
     assert narrative.focusing(table.head(0)).startswith("- no image")
 
 
-def test_a_temperature_is_credited_only_where_the_intervals_part():
-    before, near, after = Estimate(0.2, 0.18, 0.22), Estimate(0.19, 0.17, 0.21), Estimate(0.05, 0.03, 0.07)
-    assert "over-confident" in narrative.temperature(1.4, 900, before, after)
-    assert narrative.temperature(1.4, 900, before, after).endswith("better calibrated")
-    assert narrative.temperature(0.9, 900, after, before).endswith("worse calibrated")
-    text = narrative.temperature(0.9, 900, before, near)
-    assert text.endswith("no difference found") and "under-confident" in text and "900 validation images" in text
+@pytest.mark.parametrize(("low", "high", "verdict"), [
+    (-0.2, -0.1, "better calibrated"), (0.1, 0.2, "worse calibrated"), (-0.1, 0.1, "no difference found")])
+def test_a_temperature_is_credited_only_where_the_paired_interval_leaves_zero(low, high, verdict):
+    before, after, change = Estimate(0.2, 0.18, 0.22), Estimate(0.05, 0.03, 0.07), Estimate((low + high) / 2, low, high)
+    text = narrative.temperature(1.4, 900, before, after, change)
+    assert text.endswith(verdict) and "it was over-confident" in text and "900 validation images is 1.40" in text
+    assert f"from {before} to {after}, a change of {change}" in text
+    assert "it was under-confident" in narrative.temperature(0.9, 900, before, after, change)
 
 
 def test_selection_states_reached_coverage_and_the_area():
