@@ -140,6 +140,11 @@ def test_each_rule_decides_in_its_turn():
     assert list(types) == list(failures.TYPES)
 
 
+def test_a_close_second_is_both_second_and_close():
+    types = failures.failure_types(made_up(rank=[2, 2, 3, 3], ratio=[0.5, 0.49, 0.9, 0.1]))
+    assert list(types == "right class a close second") == [True, False, False, False]
+
+
 def test_unknown_support_excuses_nothing():
     assert list(failures.failure_types(made_up(support=[np.nan, 0.4]))) == ["unsure and off", "ambiguous face"]
 

@@ -127,7 +127,7 @@ def test_focus_is_held_against_chance_and_right_against_wrong_answers():
 
 
 @pytest.mark.parametrize(("low", "high", "verdict"), [
-    (-0.2, -0.1, "better calibrated"), (0.1, 0.2, "worse calibrated"), (-0.1, 0.1, "no difference found")])
+    (-0.2, -0.1, "better calibrated"), (0.1, 0.2, "worse calibrated"), (-0.2, 0.1, "no difference found")])
 def test_a_temperature_is_credited_only_where_the_paired_interval_leaves_zero(low, high, verdict):
     before, after, change = Estimate(0.2, 0.18, 0.22), Estimate(0.05, 0.03, 0.07), Estimate((low + high) / 2, low, high)
     text = narrative.temperature(1.4, 900, before, after, change)
