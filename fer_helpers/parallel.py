@@ -20,6 +20,9 @@ from torch.distributed.nn.functional import all_reduce
 
 from .files import FerError
 
+_LOST = "another process of this training was lost"
+_GO_ON = "the last finished epoch is kept, the same command goes on from there"
+
 
 @dataclass(frozen=True)
 class Team:
@@ -100,10 +103,6 @@ def join() -> Iterator[Team]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is to say what happened
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
-
-
-_LOST = "another process of this training was lost"
-_GO_ON = "the last finished epoch is kept, the same command goes on from there"
 
 
 def _told_to_stop(number: int, frame: Any) -> None:

@@ -71,8 +71,7 @@ def class_gallery(faces: FaceSet, per_class: int = 8, seed: int = 0) -> Figure:
         chosen = random.choice(own, min(per_class, len(own)), replace=False)
         for axis, index in zip(row, chosen, strict=False):
             axis.imshow(faces.images[index], vmin=0, vmax=255, interpolation="nearest")
-        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center", color=COLORS[name],
-                    fontweight="bold")
+        _name_row(row[0], name)
     return figure
 
 
@@ -92,9 +91,14 @@ def extremes(faces: FaceSet, given: np.ndarray, each: int = 5) -> Figure:
             for axis, index in zip(places, chosen, strict=False):
                 axis.imshow(faces.images[index], vmin=0, vmax=255, interpolation="nearest")
                 axis.set_title(f"{given[index]:.0%}", fontsize=8, fontweight="normal", loc="center")
-        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center", color=COLORS[name],
-                    fontweight="bold")
+        _name_row(row[0], name)
     return figure
+
+
+def _name_row(first: Axes, name: str) -> None:
+    """The emotion's name left of the first face of its row."""
+    first.text(-0.12, 0.5, name, transform=first.transAxes, ha="right", va="center", color=COLORS[name],
+               fontweight="bold")
 
 
 def class_balance(faces: FaceSet) -> Figure:

@@ -166,6 +166,9 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
 def record_run(run: Run, target: Path | str = RESULTS) -> Run:
     """Copy the small files of a finished run, `RECORD`, to the store ``target``; `load_runs` reads it like any.
 
+    Of the data's path its last part is kept: where it lay on this machine is nobody's business, its fingerprint tells
+    which it was.
+
     Raises
     ------
     FerError
@@ -177,6 +180,10 @@ def record_run(run: Run, target: Path | str = RESULTS) -> Run:
             raise FerError(f"{source}: is missing; only a finished run can be recorded")
         with explain_os_errors(source, "reading"):
             content = source.read_bytes()
+        if name == "environment.json":
+            write_json(Path(target) / run.name / name,
+                       run.environment | {"data": Path(run.environment.get("data", "")).name})
+            continue
         write_atomic(Path(target) / run.name / name, lambda path, content=content: path.write_bytes(content))
     return Run(Path(target) / run.name)
 

@@ -1,7 +1,5 @@
 """The shipped network: a run becomes it, it reads back, and on real faces it is as good as its card says."""
 
-import json
-
 import numpy as np
 import pytest
 import safetensors.torch
@@ -11,7 +9,7 @@ from conftest import easy_faces
 from fer_helpers.config import TrainConfig
 from fer_helpers.evaluation import evaluate
 from fer_helpers.files import FerError
-from fer_helpers.pretrained import WEIGHTS, asked_only, load_pretrained, publish
+from fer_helpers.pretrained import asked_only, load_pretrained, publish
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import Run, train_run
 from fer_helpers.training import predict_logits
@@ -91,6 +89,6 @@ def test_asked_for_some_classes_only_those_are_answered(run, classes, split):
 
 def test_the_shipped_network_is_as_good_on_real_faces_as_its_card_says(real_data):
     shipped, test = load_pretrained(), load_faces(progress=False).with_classes(7).only("test")
-    said = json.loads((WEIGHTS / "compact7.json").read_text())["metrics"]["test"]["accuracy"][0]
+    said = shipped.metrics["test"].accuracy.value
     probs = predict_logits(shipped.model, test.images, "fp32", shipped.config.tta).softmax(1).numpy()
     assert evaluate(test.labels.numpy(), probs, test.classes).accuracy.value == pytest.approx(said, abs=0.005)

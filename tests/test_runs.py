@@ -459,6 +459,14 @@ def test_a_recorded_run_keeps_all_but_its_weights_and_reads_like_any(run, tmp_pa
         kept.model()
 
 
+def test_a_record_does_not_tell_where_the_data_lay(copy, tmp_path):
+    environment = copy.environment | {"data": str(tmp_path / "private" / "fer2013")}
+    (copy.folder / "environment.json").write_text(json.dumps(environment))
+    kept = record_run(Run(copy.folder), tmp_path / "results")
+    assert kept.environment == environment | {"data": "fer2013"}
+    assert not [path for path in kept.folder.iterdir() if str(tmp_path) in path.read_text()]
+
+
 def test_recorded_runs_are_found_from_the_repository_and_from_its_notebooks(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert recorded_runs().empty
