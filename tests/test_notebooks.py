@@ -1,0 +1,56 @@
+"""The committed notebooks keep the form that their readers, papermill and the report rely on."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def cells(request):
+    return nbformat.read(request.param, 4).cells
+
+
+def code(cells):
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def test_it_opens_with_a_title_a_question_and_the_parameters(cells):
+    assert re.match(r"# 0\d · ", cells[0].source) and "**Question.**" in cells[0].source
+    assert code(cells)[0].metadata.tags == ["parameters"]
+
+
+def test_it_answers_early_and_ends_with_its_limits(cells):
+    answers = [number for number, cell in enumerate(code(cells)) if "answer" in cell.metadata.tags]
+    assert len(answers) == 1 and answers[0] <= 3
+    assert "\n## What this does not show\n" in f"\n{cells[-1].source}\n"
+
+
+def test_no_cell_is_longer_than_fifteen_lines(cells):
+    assert [cell.source for cell in code(cells) if len(cell.source.splitlines()) > 15] == []
+
+
+def test_it_was_executed_whole_and_without_an_error(cells):
+    assert all(cell.execution_count for cell in code(cells)), "not rendered: make notebooks"
+    assert not [output for cell in code(cells) for output in cell.outputs if output.output_type == "error"]
+
+
+def test_nothing_in_it_tells_of_the_machine_it_ran_on(cells):
+    text = "\n".join(cell.source for cell in cells)
+    for output in (output for cell in code(cells) for output in cell.outputs):
+        shown = {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/")}
+        text += f"\n{shown}{output.get('text', '')}"
+    assert not re.search(r"/(root|home|tmp|work)/|Traceback|site-packages", text)
+
+
+def test_the_answer_of_the_workhorse_states_the_accuracy_of_its_table():
+    cells = code(nbformat.read(NOTEBOOKS[1], 4).cells)
+    answer = next(cell.outputs[0].data["text/markdown"] for cell in cells if "answer" in cell.metadata.tags)
+    table = next(cell.outputs[0].data["text/plain"] for cell in cells if '"clean_test")' in cell.source)
+    row = next(line for line in table.splitlines() if line.startswith("accuracy"))
+    tested = [float(number) for number in re.findall(r"0\.\d+", row)[3:6]]  # columns val, test, clean_test
+    said = re.search(r"right on ([\d.]+)% \[([\d.]+), ([\d.]+)\] of", answer)
+    assert [float(number) / 100 for number in said.groups()] == pytest.approx(tested, abs=6e-4)
