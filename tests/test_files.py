@@ -5,10 +5,12 @@ import threading
 
 import hypothesis
 import pytest
+import tqdm
+import tqdm.notebook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_helpers.files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
+from fer_helpers.files import FerError, bar_options, digest, explain_os_errors, read_json, write_atomic, write_json
 
 
 def test_write_atomic_makes_the_folders_and_the_file(tmp_path):
@@ -161,3 +163,16 @@ def test_digest_has_the_wanted_length_and_reads_text_as_utf8(text, length):
     assert len(digest(text, length=length)) == length
     assert digest(text, length=64).startswith(digest(text.encode(), length=length))
     assert set(digest(text)) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(("variable", "progress", "shown"), [
+    (None, True, True), ("0", True, True), ("", True, True), ("1", True, False), (None, False, False)])
+def test_a_bar_is_shown_only_where_nobody_minds_in_notebooks_too(variable, progress, shown, monkeypatch):
+    if variable is None:
+        monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    else:
+        monkeypatch.setenv("TQDM_DISABLE", variable)
+    bars = [kind(total=1, **bar_options(progress)) for kind in (tqdm.std.tqdm, tqdm.notebook.tqdm)]
+    assert [bar.disable for bar in bars] == [not shown] * 2
+    for bar in bars:
+        bar.close()
