@@ -32,15 +32,18 @@ from .runs import Run, default_store, run_id
 #: profile on the embedded faces; photographs are harder, so that even a quick look at them needs more images.
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {},
-    "quick, photographs": {"03_architectures": {"train_limit": 4000}},
+    "quick, photographs": {"03_architectures": {"train_limit": 4000, "epochs": 3}},
     "full": {
-        "02_training": {"arch": "compact", "augmentation": "standard", "epochs": 30},
+        "02_training": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
         "03_architectures": {"archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"], "seeds": 3,
-                             "augmentation": "standard", "train_limit": None, "epochs": 30},
+                             "augmentation": "standard", "train_limit": None, "epochs": 30, "early_steps": 60},
         "04_optimization": {"grid_arch": "compact", "study_arch": "vgg19", "train_limit": None, "epochs": 10,
-                            "schedules": ["constant", "step", "cosine", "onecycle", "plateau"]},
-        "05_class_ambiguity": {"arch": "compact", "augmentation": "standard", "epochs": 30},
-        "06_failure_analysis": {"arch": "compact", "augmentation": "standard", "epochs": 30},
+                            "optimizers": ["sgd", "adam", "adamw", "rmsprop"], "range_steps": 100,
+                            "schedules": ["constant", "step", "cosine", "onecycle", "plateau"],
+                            "collapse_archs": ["simple_cnn", "vgg19", "resnet50"], "tune_limit": None,
+                            "tune_epochs": 3},
+        "05_class_ambiguity": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
+        "06_failure_analysis": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
     },
 }
 WORKHORSE = "02_training"

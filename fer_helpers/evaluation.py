@@ -11,25 +11,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from .files import FerError
-
-BOOTSTRAPS = 2000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval. Prints as ``0.652 [0.636, 0.668]``."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    @property
-    def percent(self) -> str:
-        """As ``65.2% [63.6, 66.8]``, for sentences."""
-        return f"{self.value:.1%} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+from .intervals import BOOTSTRAPS, Estimate, percentiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,16 +142,16 @@ def evaluate(labels: np.ndarray, probs: np.ndarray, classes: tuple[str, ...], ma
     rates = np.quantile(_ratio(drawn, true[:, :, None]), (0.025, 0.975), axis=0)
 
     def by_class(values: np.ndarray, samples: np.ndarray) -> dict[str, Estimate]:
-        return {name: _estimate(values[number], samples[:, number]) for number, name in enumerate(classes)}
+        return {name: percentiles(values[number], samples[:, number]) for number, name in enumerate(classes)}
 
     return Evaluation(
         classes=tuple(classes), confusion=confusion,
-        accuracy=_estimate(accuracy_score(labels, predicted), hits.sum(1) / len(labels)),
-        macro_f1=_estimate(f1.mean(), drawn_f1.mean(1)),
+        accuracy=percentiles(accuracy_score(labels, predicted), hits.sum(1) / len(labels)),
+        macro_f1=percentiles(f1.mean(), drawn_f1.mean(1)),
         ece=_calibration(labels, probs, bootstraps, random),
         precision=by_class(precision, _ratio(hits, answered)), recall=by_class(recall, _ratio(hits, true)),
         f1=by_class(f1, drawn_f1), rates=(rates[0], rates[1]),
-        majority=_estimate((labels == majority).mean(), true[:, majority] / len(labels)))
+        majority=percentiles((labels == majority).mean(), true[:, majority] / len(labels)))
 
 
 def calibration_bins(labels: np.ndarray, probs: np.ndarray, bins: int = 15) -> pd.DataFrame:
@@ -210,8 +192,34 @@ def compare(correct_first: np.ndarray, correct_second: np.ndarray, seed: int = 0
     shares = np.array([only_first, only_second, count - only_first - only_second]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, BOOTSTRAPS)
     differing = only_first + only_second
-    return Comparison(_estimate((only_first - only_second) / count, (drawn[:, 0] - drawn[:, 1]) / count),
+    return Comparison(percentiles((only_first - only_second) / count, (drawn[:, 0] - drawn[:, 1]) / count),
                       binomtest(only_first, differing).pvalue if differing else 1.0, only_first, only_second)
+
+
+def compare_seeds(correct_first: np.ndarray, correct_second: np.ndarray, seed: int = 0) -> Estimate:
+    """Accuracy of the first method minus that of the second, with an interval over training seeds and test images.
+
+    Parameters
+    ----------
+    correct_first, correct_second : bool arrays (S, N): with training seed s, was image i classified correctly?
+
+    All seeds meet the same images, so seeds and images are resampled independently of each other (Owen 2007,
+    "The pigeonhole bootstrap"). With one seed the interval covers images only; with a handful it is too narrow, because
+    so few values understate their spread.
+
+    Raises
+    ------
+    FerError
+        If the arrays do not pair, or are empty.
+    """
+    first, second = np.asarray(correct_first, bool), np.asarray(correct_second, bool)
+    if first.shape != second.shape or first.ndim != 2 or not first.size:
+        raise FerError(f"cannot pair {first.shape} with {second.shape} answers; give (seeds, images) of both")
+    gain = first.astype(np.int8) - second.astype(np.int8)
+    (seeds, images), random = gain.shape, np.random.default_rng(seed)
+    drawn = random.multinomial(seeds, np.full(seeds, 1 / seeds), BOOTSTRAPS) @ gain
+    drawn *= random.multinomial(images, np.full(images, 1 / images), BOOTSTRAPS)
+    return percentiles(gain.mean(), drawn.sum(1) / gain.size)
 
 
 def _calibration(labels: np.ndarray, probs: np.ndarray, bootstraps: int, random: np.random.Generator) -> Estimate:
@@ -223,14 +231,9 @@ def _calibration(labels: np.ndarray, probs: np.ndarray, bootstraps: int, random:
     for draw in range(bootstraps):
         index = random.integers(0, len(labels), len(labels))
         samples[draw] = np.abs(np.bincount(number[index], gap[index], 15)).sum() / len(labels)
-    return _estimate(value, samples)
+    return percentiles(value, samples)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, 0 where the whole is 0, as scikit-learn's ``zero_division=0`` has it."""
     return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
-
-
-def _estimate(value: float, samples: np.ndarray) -> Estimate:
-    low, high = np.quantile(samples, (0.025, 0.975))
-    return Estimate(float(value), float(low), float(high))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from scipy.stats import permutation_test, spearmanr
 
-from .evaluation import Comparison, Estimate, Evaluation
+from .evaluation import Comparison, Evaluation
+from .intervals import Estimate
+
+if TYPE_CHECKING:  # only a name in a signature; importing `classical` takes seconds
+    from .classical import Leak
 
 
 def listing(items: Iterable[str]) -> str:
@@ -112,15 +119,361 @@ def points(row: pd.Series) -> str:
     return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
-def steepest(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Which property of the images accuracy depends on most, of several `analysis.accuracy_by` tables."""
-    name = max(tables, key=lambda key: tables[key]["value"].max() - tables[key]["value"].min())
-    first, last = tables[name].iloc[0], tables[name].iloc[-1]
-    return (f"of the properties looked at, accuracy depends most on {name}: {estimate(first)} in the lowest quarter, "
-            f"{estimate(last)} in the highest")
+def sentence(text: str) -> str:
+    """The text with a capital letter in front and one full stop behind."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def answer(*sentences: str) -> str:
     """Markdown of a notebook's answer: the sentences as one paragraph; empty ones are left out."""
-    return "> **Answer.** " + " ".join(
-        f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+    return "> **Answer.** " + " ".join(sentence(text) for text in sentences if text)
+
+
+# --- notebook 01
+
+
+def explained(table: pd.DataFrame) -> str:
+    """What the groups of an `exploration.explained_by` table explain, and where no difference between them is found."""
+    by, images = table.index.name, f"{int(table['images'].iloc[0]):,} images"
+    sure = (table["p"] < 0.05) & (table["low"] > 0)
+    shown = [f"{estimate(row)} of the variance of {name}" for name, row in table[sure].iterrows()]
+    rest = [str(name) for name in table.index[~sure]]
+    found = f"the {by} of an image explains {listing(shown)}" if shown else ""
+    missing = f"no difference by {by} is found in {listing(rest)}" if rest else ""
+    return f"{'; '.join(part for part in (found, missing) if part)} ({images})"
+
+
+def component(table: pd.DataFrame, shares: Iterable[float], number: int = 1) -> str:
+    """What eigenface ``number`` explains, and which statistic of `exploration.component_meaning` it follows most."""
+    own = table[table["component"] == number]
+    best = own.loc[own["value"].abs().idxmax()]
+    return (f"eigenface {number} explains {list(shares)[number - 1]:.0%} of the variance and follows "
+            f"{best['statistic']} most (r = {Estimate(best['value'], best['low'], best['high'])}, {best['images']:,} "
+            "images)")
+
+
+def leak_worth(name: str, leak: Leak) -> str:
+    """What copies of train images in test are worth to a classifier."""
+    table, gain, removal = leak.table(), leak.gain(), leak.removal()
+    if not leak.copied.any():
+        return f"no test image stands in train, so there is no leak for {name} to use"
+    kinds = [f"{estimate(row)} of the {int(row['images']):,} {kind}" for kind, row in table.iterrows()
+             if kind == "copies of train images"]
+    kinds += [f"{estimate(table.loc[kind])} of {text}" for kind, text in (
+        ("the same, originals removed", "these after a training without their originals"),
+        ("all others", "the others")) if kind in table.index]
+    score = ("no difference between the scores of all test images and of those without copies can be shown"
+             if gain.low <= 0 <= gain.high else
+             f"copies {'raise' if gain.value > 0 else 'lower'} its test accuracy")
+    changed = f"without the originals it changes by {_points(removal.difference, sign=-1)}"
+    return f"{name} is right on {listing(kinds)}; {score} ({_points(gain)}), and {changed}, p = {removal.p_value:.2g}"
+
+
+def agreement(table: pd.DataFrame) -> str:
+    """How far raters agree, over all images and on the classes where they do most and least."""
+    rows = table[table["measure"] == "two raters agree"].set_index("class")
+    label = table[table["measure"] == "votes for the label"].set_index("class").loc["all"]
+    classes = rows.drop("all")
+    best, worst = classes["value"].idxmax(), classes["value"].idxmin()
+    return (f"two people shown the same face agree with probability {estimate(rows.loc['all'])} "
+            f"({int(rows.loc['all', 'images']):,} images), most on those labelled {best} ({estimate(rows.loc[best])}) "
+            f"and least on those labelled {worst} ({estimate(rows.loc[worst])}); the label itself gets "
+            f"{estimate(label)} of the votes")
+
+
+def human_confusions(table: pd.DataFrame, count: int = 3) -> str:
+    """The most frequent disagreements of an `exploration.rater_confusion` table, answers beyond the classes aside."""
+    pairs = table[(table["first"] != table["second"]) & (table["second"] != "other")]
+    pairs = pairs.sort_values("value", ascending=False).head(count)
+    return listing(f"where one person says {row['first']} another says {row['second']} with probability {estimate(row)}"
+                   for _, row in pairs.iterrows())
+
+
+def label_doubts(table: pd.DataFrame) -> str:
+    """How well labels changed on purpose are found: a `classical.detection` table."""
+    if "precision" not in table.index:
+        return "confident learning flags no label, so it finds none of those that were changed on purpose"
+    precision, recall, guessing = (table.loc[name] for name in ("precision", "recall", "guessing"))
+    verdict = "better than guessing" if precision["low"] > guessing["value"] else "not shown to be better than guessing"
+    return (f"of {int(recall['images']):,} labels changed on purpose, confident learning flags {estimate(recall)}; of "
+            f"the {int(precision['images']):,} labels it flags, {estimate(precision)} had been changed, where guessing "
+            f"gives {guessing['value']:.1%}: {verdict}")
+
+
+def best_floor(table: pd.DataFrame) -> str:
+    """Which classifier of a `classical.compare_all` table is best, and by how much it beats each of the others."""
+    best = table["better"].mode()[0]
+    own = table[table["better"] == best]
+    shown = [f"{row['worse']} by {points(row)}" for _, row in own.iterrows() if row["p"] < 0.05]
+    rest = [row["worse"] for _, row in own.iterrows() if row["p"] >= 0.05]
+    beats = f"{best} beats {listing(shown)}" if shown else ""
+    missing = f"no difference can be shown between {best} and {listing(rest)}" if rest else ""
+    return "; ".join(part for part in (beats, missing) if part)
+
+
+def _points(gap: Estimate, sign: int = 1) -> str:
+    """As ``-1.5 points [-2.1, -0.9]``."""
+    low, high = sorted((100 * sign * gap.low, 100 * sign * gap.high))
+    return f"{100 * sign * gap.value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+# --- notebook 03
+
+
+def seed_difference(first: str, second: str, table: pd.DataFrame, images: int) -> str:
+    """Which of two architectures is better, from `dynamics.seed_differences` on so many test images."""
+    pooled, seeds = table.iloc[-1], len(table) - 1
+    scope = (f"over {seeds} seeds and {images:,} images" if seeds > 1 else
+             f"over {images:,} images; with one seed ({table.index[0]}) another could turn out differently")
+    found = f"{100 * pooled['value']:+.1f} points [{100 * pooled['low']:.1f}, {100 * pooled['high']:.1f}], {scope}"
+    if pooled["low"] <= 0 <= pooled["high"]:
+        return f"no difference between {first} and {second} can be shown ({found})"
+    return f"{first} is {'better' if pooled['value'] > 0 else 'worse'} than {second} ({found})"
+
+
+def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[float], of: str = "networks") -> str:
+    """Whether two properties of a few networks rise together: Spearman's rank correlation and its permutation test."""
+    xs, ys = np.asarray(x_values, float), np.asarray(y_values, float)
+    count = len(xs)
+    if count < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
+        return f"{x} and {y} of {count} {of} cannot be put in relation"
+    test = permutation_test((xs,), lambda order: spearmanr(order, ys).statistic, permutation_type="pairings",
+                            vectorized=False, n_resamples=np.inf)
+    verdict = "no relation can be shown" if test.pvalue >= 0.05 else (
+        f"{y} {'rises' if test.statistic > 0 else 'falls'} with {x}")
+    few = 2 / math.factorial(count) > 0.05  # the p-value of a perfect order
+    return (f"{verdict}: rank correlation {test.statistic:+.2f} between {x} and {y} over {count} {of}, permutation "
+            f"p = {test.pvalue:.2g}" + (f" (so few {of} that even a perfect order has p = "
+                                        f"{2 / math.factorial(count):.2g})" if few else ""))
+
+
+def memorised(name: str, losses: pd.Series, floor: float) -> str:
+    """Whether the first steps on a few images lowered their loss below ``floor``, that of knowing nothing."""
+    last = losses.tail(max(len(losses) // 4, 2))
+    if last.max() < floor / 2:
+        verdict = "memorises them"
+    elif last.max() < 0.9 * floor:
+        verdict = "has begun to tell them apart"
+    else:
+        verdict = "is not shown to have learned anything of them"
+    return (f"{name} {verdict} (loss {losses.iloc[0]:.2f} in the first step, {last.min():.2f} to {last.max():.2f} in "
+            f"the last {len(last)})")
+
+
+# --- notebook 04
+
+
+def collapsed(name: str, scores: Evaluation) -> str:
+    """Whether a network gives nearly all images one answer, and how many classes it ever gives."""
+    answers = scores.confusion.sum(0) / scores.count
+    top, given = scores.classes[answers.argmax()], int((answers > 0).sum())
+    verdict = "collapses to" if answers.max() >= 0.9 else "answers most often"
+    return (f"{name} {verdict} *{top}*, given to {answers.max():.0%} of {scores.count:,} test images; "
+            f"{given} of {len(answers)} classes are ever answered")
+
+
+def reaching(target: float, times: pd.DataFrame) -> str:
+    """Which runs reach a validation accuracy, and which first; ``times`` is `rates.time_to_accuracy` by name."""
+    reached = times.dropna()
+    if reached.empty:
+        return f"none of {len(times)} runs reaches {target:.1%} on validation"
+    fewest, never = reached["steps"].min(), listing(times.index.difference(reached.index, sort=False))
+    first = listing(reached.index[reached["steps"] == fewest])
+    return (f"{len(reached)} of {len(times)} runs reach {target:.1%} on validation; in the fewest steps, "
+            f"{fewest:,.0f}: {first}; never: {never}")
+
+
+def worth(gains: pd.DataFrame) -> str:
+    """Which changes helped, harmed, or made no difference that can be shown, of a table with value, low and high."""
+    def named(rows: pd.DataFrame) -> str:
+        return listing(f"{name} ({points(row)})" for name, row in rows.iterrows())
+
+    ranked = gains.sort_values("value", ascending=False)
+    helped, harmed = ranked[ranked["low"] > 0], ranked[ranked["high"] < 0]
+    return (f"shown to help: {named(helped)}; shown to harm: {named(harmed)}; no difference found: "
+            f"{named(ranked.drop([*helped.index, *harmed.index]))}")
+
+
+# --- notebook 05
+
+
+def pair_findings(table: pd.DataFrame, detail: bool = True) -> list[str]:
+    """Which pairs of `ambiguity.pair_verdicts` are real confusions: one sentence a verdict.
+
+    With ``detail`` one sentence a pair and setting, with its rates.
+    """
+    found: dict[str, list[str]] = {}
+    for (classes, _), rows in table.groupby(["classes", table[["true", "predicted"]].apply(frozenset, axis=1)],
+                                            sort=False):
+        pair, verdict = f"{' ↔ '.join(rows.iloc[0][['true', 'predicted']])} with {classes} classes", _pair_verdict(rows)
+        rates = listing(
+            f"{Estimate(row.rate, row.low, row.high).percent} of {row.of} {row.true} images are called "
+            f"{row.predicted} ({row.even:.1%} if errors were spread evenly; of the other classes {row.others:.1%})"
+            for row in rows.itertuples())
+        found.setdefault(f"{pair} is {verdict}: {rates}" if detail else verdict, []).append(pair)
+    return list(found) if detail else [f"{verdict}: {listing(pairs)}" for verdict, pairs in found.items()]
+
+
+def _pair_verdict(rows: pd.DataFrame) -> str:
+    """What the two directions of one pair add up to."""
+    own = rows[rows["finding"] == "a confusion of its own"]
+    refuge = rows[rows["finding"] == "a refuge"]
+    if len(own) == len(rows):
+        return "real both ways, above evenly spread errors and above the other classes"
+    if len(own):
+        return f"real one way only ({arrows(own)})"
+    if len(refuge):
+        return (f"above evenly spread errors ({arrows(refuge)}), but not shown to be above the other classes, "
+                "so that a refuge for doubt would explain it")
+    if (rows["finding"] == "avoided").all():
+        return "rarer both ways than evenly spread errors would be"
+    return "not shown to be above what evenly spread errors would give, either way"
+
+
+def arrows(rows: pd.DataFrame) -> str:
+    """"fear → surprise and anger → neutral", from columns true and predicted; "none" of no row."""
+    return listing(f"{row.true} → {row.predicted}" for row in rows.itertuples())
+
+
+def same_confusions(who: str, found: Estimate, classes: int, images: int) -> str:
+    """Whether the network confuses the classes that another observer confuses (`ambiguity.confusion_correlation`)."""
+    if found.low > 0:
+        verdict = f"the network and {who} tend to confuse the same classes"
+    elif found.high < 0:
+        verdict = f"the network and {who} tend to confuse different classes"
+    else:
+        verdict = f"no relation found between the confusions of the network and of {who}"
+    return (f"{verdict} (rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] over "
+            f"{classes * (classes - 1)} ordered pairs, {images:,} images)")
+
+
+def change_of_rates(table: pd.DataFrame, what: str) -> str:
+    """Which confusions of `ambiguity.rate_changes` differ between the halves, and for which no difference was found."""
+    falls, rises = table[table["high"] < 0], table[table["low"] > 0]
+    same = table.drop(index=falls.index.union(rises.index))
+    falls = falls.assign(value=-falls["value"], low=-falls["high"], high=-falls["low"])
+    parts = [f"{name} {verb} by {points(row)}" for rows, verb in ((falls, "falls"), (rises, "rises"))
+             for name, row in rows.iterrows()]
+    text = f"From the lower to the upper half of {what}, {listing(parts)}. " if parts else ""
+    return text + (f"No difference found for {listing(same.index)}." if len(same) else "")
+
+
+def class_separation(table: pd.DataFrame) -> str:
+    """How wide classes are against their distances: all of them, and the one that overlaps most (`geometry`)."""
+    classes = table.drop(index="all")
+    widest = classes["ratio"].idxmax()
+    ratio, widest_ratio, silhouette = (
+        Estimate(*table.loc[name, [part, f"{part}_low", f"{part}_high"]])
+        for name, part in (("all", "ratio"), (widest, "ratio"), ("all", "silhouette")))
+    return (f"An image lies {ratio} times as far from the mean of its class as the means lie from each other "
+            f"({table.loc['all', 'images']:,} images; mean silhouette {silhouette}). The widest against its distance "
+            f"is {widest} ({widest_ratio}, {table.loc[widest, 'images']:,} images), whose nearest class is "
+            f"{table.loc[widest, 'nearest']}")
+
+
+def neighbourhood(table: pd.DataFrame, own: Estimate, chance: float, neighbours: int) -> str:
+    """How often neighbours share a class, and the class most mixed with another (`ambiguity.mean_shares`)."""
+    rates = table.to_numpy()
+    other = rates - 2 * np.diag(np.diag(rates))  # own shares turned negative, out of the running
+    first, second = np.unravel_index(other.argmax(), other.shape)
+    return (f"Of an image's {neighbours} nearest neighbours {own.percent} are of its own class; {chance:.1%} would be "
+            f"if classes did not matter. The strongest mixture: {rates[first, second]:.0%} of the neighbours of "
+            f"{table.index[first]} show {table.columns[second]}, and {rates[first, first]:.0%} {table.index[first]}")
+
+
+def agreement_of_distances(row: pd.Series) -> str:
+    """One row of `geometry.mantel`: do two distances between the classes agree, if that can be said."""
+    verdict = "no agreement can be shown"
+    if row["p_adjusted"] < 0.05:
+        verdict = "they agree" if row["rho"] > 0 else "they disagree"
+    limit = (f"p < 0.05 would take {row['detectable']:.2f}" if row["detectable"] == row["detectable"] else
+             "so few classes cannot reach p < 0.05")
+    return (f"{row['first']} and {row['second']}: {verdict} (rank correlation {row['rho']:+.2f} over {row['pairs']} "
+            f"pairs, exact p = {row['p_value']:.2g}, {row['p_adjusted']:.2g} after Holm; {limit})")
+
+
+def look_against_meaning(table: pd.DataFrame) -> str:
+    """Of `geometry.looks_and_meaning`, the pair most alike in looks for its meaning, and the one least alike."""
+    gap = table["look_rank"] - table["meaning_rank"]
+    return f"of {len(table)} pairs, numbered from close to far, " + "; ".join(
+        f"{row.first} and {row.second} are number {row.look_rank} [{row.look_rank_low}, {row.look_rank_high}] in looks "
+        f"but number {row.meaning_rank} in meaning" for row in table.loc[[gap.idxmin(), gap.idxmax()]].itertuples())
+
+
+# --- notebook 06
+
+
+def subgroups(table: pd.DataFrame) -> str:
+    """Between which extremes accuracy differs, by the corrected tests of `failures.lowest_against_highest`."""
+    clear = table[table["p_holm"] < 0.05]
+    if clear.empty:
+        return (f"no difference found between the lowest and the highest group of {listing(table.index)} (smallest "
+                f"corrected p = {table['p_holm'].min():.2g})" if len(table) else "no property varies enough to compare")
+    found = listing(f"{name} ({points(row)} from the lowest to the highest group, {row['images']:,.0f} images, "
+                    f"corrected p = {row['p_holm']:.2g})" for name, row in clear.iterrows())
+    rest = listing(name for name in table.index if name not in clear.index)
+    return f"accuracy changes with {found}" + f"; no difference found for {rest}" * (len(clear) < len(table))
+
+
+def growth(table: pd.DataFrame, count: int = 3) -> str:
+    """Which wrong answers grow most when a region is hidden, by the corrected tests of `failures.grown_confusions`."""
+    clear = table[(table["value"] > 0) & (table["p_holm"] < 0.05)]
+    if clear.empty:
+        return "no wrong answer is found to grow when a region is hidden"
+    named = listing(f"with the {row['region']} hidden {row['true']} is called {row['predicted']} more often by "
+                    f"{points(row)} of {row['images']:,} images" for _, row in clear.head(count).iterrows())
+    return f"{len(clear)} of {len(table)} wrong answers grow when a region is hidden, the most: {named}"
+
+
+def focusing(table: pd.DataFrame, measure: str = "energy") -> str:
+    """A list, by method: how far attribution gathers in a mask (`attribution.focus`), on right and on wrong answers."""
+    def said(row: pd.Series) -> str:
+        verdict = "more than" if row["low"] > 1 else "less than" if row["high"] < 1 else "no different from"
+        return (f"{row['value']:.2f} times chance [{row['low']:.2f}, {row['high']:.2f}] on {row['images']} "
+                f"{row['answers']} answers, {verdict} chance")
+
+    parts = []
+    for method, own in table[table["measure"] == measure].groupby("method", sort=False):
+        text = f"- {method}: " + "; ".join(said(row) for _, row in own.iterrows())
+        if len(own) == 2:
+            one, two = (Estimate(*row) for row in own[["value", "low", "high"]].to_numpy())
+            text += ("; no difference found between right and wrong answers" if overlap(one, two) else
+                     f"; {'more' if one.value > two.value else 'less'} on right answers than on wrong ones")
+        parts.append(text)
+    return "\n".join(parts) or "- no image shows its class in a known region"
+
+
+def temperature(value: float, images: int, before: Estimate, after: Estimate, change: Estimate) -> str:
+    """What scaling by a temperature fitted on ``images`` validation images does to the calibration error on test.
+
+    ``change`` is the paired `confidence.ece_change`.
+    """
+    state = "over-confident" if value > 1 else "under-confident"
+    verdict = ("better calibrated" if change.high < 0 else "worse calibrated" if change.low > 0 else
+               "no difference found")
+    return (f"the temperature fitted on {images:,} validation images is {value:.2f} (above 1 where the network is "
+            f"over-confident: it was {state}), and the expected calibration error on test goes from {before} to "
+            f"{after}, a change of {change}: {verdict}")
+
+
+def selection(table: pd.DataFrame, area: Estimate) -> str:
+    """Accuracy at the coverages of `confidence.selective_accuracy`, and the area under the risk–coverage curve."""
+    found = listing(f"{estimate(row)} on the {row['coverage']:.0%} of test images that pass the threshold that keeps "
+                    f"{wanted:.0%} of validation ({row['images']:,.0f} images)"
+                    for wanted, row in table.iterrows() if wanted < 1)
+    return f"accuracy is {found}, {estimate(table.loc[1.0])} on all; area under the risk–coverage curve {area}"
+
+
+def failure_shares(table: pd.DataFrame, count: int = 2) -> str:
+    """The most frequent types of failure, from `failures.failure_summary`."""
+    most = table.sort_values("errors", ascending=False).head(count)
+    return "of the errors, " + listing(f"{estimate(row)} are of type *{name}* ({row['errors']:,.0f})"
+                                       for name, row in most.iterrows())
+
+
+def failure_table(table: pd.DataFrame) -> str:
+    """`failures.failure_summary` as a table in Markdown."""
+    rows = [(name, f"{row['errors']:,.0f}", estimate(row), row["evidence"], row["what would fix it"])
+            for name, row in table.iterrows()]
+    head = ("failure type", "errors", "share of errors, 95% interval", "evidence", "what would fix it")
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, (":--",) * len(head), *rows))

@@ -1,4 +1,7 @@
-"""Figures: one colour per emotion, one palette, one style. Every function takes tables or sets and returns a Figure."""
+"""Figures: one colour per emotion, one palette, one style. Every function takes tables or sets and returns a Figure.
+
+Figures that only one notebook draws are in `figures`.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def gallery(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8, 
     columns : faces in a row.
     size : inches per face.
     """
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     height = size * (1.28 if len(titles) else 1.03)
     figure, axes = plt.subplots(rows, columns, figsize=(size * columns, height * rows + 0.35 * bool(title)),
                                 squeeze=False)
@@ -225,20 +228,25 @@ def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
     return figure
 
 
-def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test") -> Figure:
-    """Accuracy after each change in order of the rows of ``table``, as `accuracies` wants them; bars show the gain."""
-    value, low, high = (table[f"{split}_{part}"].to_numpy() for part in ("accuracy", "low", "high"))
-    start = np.concatenate([[0], value[:-1]])
+def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test", title: str = "") -> Figure:
+    """Accuracy after each change in order of the rows of ``table``, as `accuracies` wants them; bars show the gain.
+
+    A row without an interval, which was not measured here, is hatched.
+    """
+    value, low, high = (table[f"{split}_{part}"].to_numpy(float) for part in ("accuracy", "low", "high"))
+    start, top = np.concatenate([[0], value[:-1]]), np.where(np.isnan(high), value, high)
     colors = [BASELINE, *(COLORS["surprise"] if gain >= 0 else COLORS["anger"] for gain in np.diff(value))]
     figure, axis = plt.subplots(figsize=(1.25 * len(table) + 1.2, 3.4))
-    axis.bar(range(len(table)), value - start, bottom=start, color=colors, width=0.65)
+    bars = axis.bar(range(len(table)), value - start, bottom=start, color=colors, width=0.65)
+    for bar in (bars[row] for row in np.flatnonzero(np.isnan(high))):
+        bar.set(facecolor="white", edgecolor=BASELINE, hatch="///")
     axis.errorbar(range(len(table)), value, yerr=[value - low, high - value], fmt="none", ecolor=INK, capsize=3, lw=1)
     for position, number in enumerate(value):
-        axis.annotate(f"{number:.1%}", (position, high[position]), (0, 3), textcoords="offset points", ha="center",
+        axis.annotate(f"{number:.1%}", (position, top[position]), (0, 3), textcoords="offset points", ha="center",
                       fontsize=8)
     axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
     axis.set_xticks(range(len(table)), [str(step).replace(" ", "\n", 1) for step in table[label]], fontsize=8)
-    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, high.max() * 1.2)))
+    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, top.max() * 1.2)), title=title)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(fontsize=8, loc="upper left")
     return figure
@@ -254,16 +262,21 @@ def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: 
     return figure
 
 
-def reliability(labels: np.ndarray, probs: np.ndarray) -> Figure:
-    """Accuracy against confidence, over the number of images at each confidence."""
-    bins = calibration_bins(labels, probs)
-    figure, (above, below) = plt.subplots(2, 1, figsize=(4.2, 4), sharex=True, height_ratios=[3, 1])
-    above.plot([0, 1], [0, 1], color=BASELINE, ls=":", lw=1, label="perfectly calibrated")
-    above.plot(bins["confidence"], bins["accuracy"], color=ACCENT, marker="o", ms=4)
-    above.set(ylabel="accuracy", title="is confidence earned?", ylim=(0, 1))
-    above.legend(fontsize=8)
-    below.bar(bins["confidence"], bins["images"], width=0.05, color=BASELINE)
-    below.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
+def reliability(labels: np.ndarray, probs: Mapping[str, np.ndarray]) -> Figure:
+    """Accuracy against confidence, over the number of images at each: sets of probabilities (N, C) for the same images,
+    side by side, each with its name."""
+    figure, axes = plt.subplots(2, len(probs), figsize=(3.9 * len(probs), 4), sharex=True, sharey="row",
+                                height_ratios=[3, 1], squeeze=False)
+    for (above, below), (name, values) in zip(axes.T, probs.items(), strict=True):
+        bins = calibration_bins(labels, values)
+        above.plot([0, 1], [0, 1], color=BASELINE, ls=":", lw=1, label="perfectly calibrated")
+        above.plot(bins["confidence"], bins["accuracy"], color=ACCENT, marker="o", ms=4)
+        above.set(title=name, ylim=(0, 1))
+        below.bar(bins["confidence"], bins["images"], width=0.05, color=BASELINE)
+        below.set(xlabel="confidence", xlim=(0, 1))
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("images")
+    axes[0, 0].legend(fontsize=8)
     return figure
 
 
@@ -305,14 +318,19 @@ def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Fi
 
 
 def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy with intervals along each property of the images: the tables of `analysis.accuracy_by`, side by side."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(2.9 * len(tables), 3), sharey=True, squeeze=False)
-    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+    """Accuracy with intervals along each property of the images: the tables of `failures.accuracy_by`, side by side."""
+    columns = min(3, len(tables))
+    rows = -(-len(tables) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.6 * rows), sharey=True, squeeze=False)
+    for axis in axes.flat[len(tables):]:
+        axis.set_axis_off()
+    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
         value = table["value"].to_numpy()
         axis.errorbar(range(len(table)), value, yerr=[value - table["low"], table["high"] - value], fmt="o-",
                       color=ACCENT, capsize=3, lw=1)
-        axis.set_xticks(range(len(table)), table.index, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
+        axis.set_xticks(range(len(table)), table.index, rotation=20, ha="right", rotation_mode="anchor", fontsize=8)
         axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
-    axes[0, 0].set(ylabel="accuracy, 95% interval", ylim=(0, 1))
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    for axis in axes[:, 0]:
+        axis.set(ylabel="accuracy, 95% interval", ylim=(0, 1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
     return figure

@@ -267,12 +267,14 @@ class Trainer:
 
 
 def predict_logits(model: nn.Module, images: torch.Tensor, precision: str = "fp32", tta: str = "none",
-                   batch_size: int = 512) -> torch.Tensor:
+                   batch_size: int | None = None) -> torch.Tensor:
     """Logits of uint8 images (N, 48, 48), float32 (N, C) on the CPU. The model's device and mode are kept.
 
-    ``tta`` averages the logits over several views of each image, see `augment.views`.
+    ``tta`` averages the logits over several views of each image, see `augment.views`. ``batch_size`` None takes 128 on
+    a processor, whose caches larger batches overflow, and 512 elsewhere.
     """
     parameter = next(model.parameters())
+    batch_size = batch_size or (128 if parameter.device.type == "cpu" else 512)
     was_training = model.training
     model.eval()
     parts = []

@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from fer_helpers import plots
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
+from fer_helpers.evaluation import Evaluation, evaluate
+
+matplotlib.use("Agg")
 
 #: The user's data folder, read before the tests hide it; the fixture `real_data` hands it out.
 REAL_DATA = os.environ.get("FER_DATA")
@@ -127,3 +134,24 @@ def wait_for(path: Path, process: multiprocessing.Process) -> None:
     deadline = time.monotonic() + 120
     while not path.exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.002)
+
+
+@pytest.fixture
+def figure_style() -> Iterator[None]:
+    """The project's style on, and every figure closed afterwards."""
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def scores() -> Evaluation:
+    """Seven classes of 20 images; most of what is answered is wrong."""
+    labels = np.repeat(np.arange(7), 20)
+    return evaluate(labels, np.eye(7)[np.roll(labels, 5)], EMOTIONS, majority=3)
+
+
+def texts(figure: Figure) -> list[str]:
+    """What a reader of the figure reads."""
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_visible()]

@@ -14,8 +14,9 @@ from sklearn.metrics import (
 )
 
 from fer_helpers.emotions import CLASS_SETS
-from fer_helpers.evaluation import Estimate, Evaluation, calibration_bins, compare, evaluate
+from fer_helpers.evaluation import Evaluation, calibration_bins, compare, compare_seeds, evaluate
 from fer_helpers.files import FerError
+from fer_helpers.intervals import Estimate
 
 
 def answers(seed: int, count: int = 60, classes: int = 6, skill: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -302,3 +303,39 @@ def test_pairing_counts_only_the_images_where_the_two_differ():
 def test_answers_to_different_images_are_refused(first, second):
     with pytest.raises(FerError, match="same images"):
         compare(np.array(first, bool), np.array(second, bool))
+
+
+def seeded_answers(random: np.random.Generator, seeds: int, images: int, gain: float, spread: float
+                   ) -> tuple[np.ndarray, np.ndarray]:
+    """Answers of two methods: images have a difficulty in common, seeds a luck of their own."""
+    difficulty, luck = random.normal(size=images), spread * random.normal(size=(2, seeds, 1))
+    skill = np.array([gain, 0.0])[:, None, None] + luck
+    return tuple(skill + difficulty + random.normal(size=(2, seeds, images)) > 0)
+
+
+def test_the_interval_over_seeds_and_images_covers_the_true_difference():
+    random, hits = np.random.default_rng(0), 0
+    truth = np.mean([np.subtract(*(a.mean() for a in seeded_answers(random, 50, 2000, 0.3, 0.2))) for _ in range(40)])
+    for trial in range(60):
+        found = compare_seeds(*seeded_answers(random, 8, 150, 0.3, 0.2), seed=trial)
+        hits += found.low <= truth <= found.high
+    assert 51 <= hits <= 60
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    random = np.random.default_rng(1)
+    calm, moody = (compare_seeds(*seeded_answers(random, 5, 2000, 0.0, spread)) for spread in (0.0, 0.6))
+    assert moody.high - moody.low > 2 * (calm.high - calm.low)
+
+
+def test_with_one_seed_the_interval_is_that_of_the_images():
+    first, second = seeded_answers(np.random.default_rng(2), 1, 800, 0.2, 0.0)
+    pooled, paired = compare_seeds(first, second), compare(first[0], second[0]).difference
+    assert pooled.value == pytest.approx(paired.value)
+    assert (pooled.low, pooled.high) == pytest.approx((paired.low, paired.high), abs=0.006)
+
+
+@pytest.mark.parametrize("shapes", [((2, 5), (2, 4)), ((5,), (5,)), ((0, 5), (0, 5))])
+def test_answers_of_seeds_that_do_not_pair_are_refused(shapes):
+    with pytest.raises(FerError, match="seeds, images"):
+        compare_seeds(*(np.ones(shape, bool) for shape in shapes))

@@ -1,32 +1,13 @@
-import matplotlib
-import matplotlib.pyplot as plt
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import texts
 
 from fer_helpers import plots
 from fer_helpers.emotions import EMOTIONS
-from fer_helpers.evaluation import evaluate
 
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    plots.use_style()
-    yield
-    plt.close("all")
-
-
-@pytest.fixture(scope="module")
-def scores():
-    labels = np.repeat(np.arange(7), 20)
-    return evaluate(labels, np.eye(7)[np.roll(labels, 5)], EMOTIONS, majority=3)
-
-
-def texts(figure):
-    figure.canvas.draw()
-    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_visible()]
+pytestmark = pytest.mark.usefixtures("figure_style")
 
 
 def test_every_emotion_has_a_colour_of_its_own():
@@ -86,7 +67,7 @@ def test_every_figure_draws(scores, faces):
     figures = [
         plots.mean_faces(faces), plots.history(history, 2, 0.25), plots.confused_pairs(scores.confusions(), floor=0.1),
         plots.waterfall(steps), plots.heatmap(square), plots.heatmap(square, center=0, percent=False),
-        plots.reliability(labels, np.full((140, 7), 1 / 7)), plots.bars_with_intervals(bars, "x"),
+        plots.reliability(labels, {"even": np.full((140, 7), 1 / 7)}), plots.bars_with_intervals(bars, "x"),
         plots.by_property({"contrast": bars, "sharpness": bars}),
         plots.scatter_map(np.random.default_rng(0).random((140, 2)), labels, EMOTIONS),
         plots.lines(pd.DataFrame({"fear": [1.0, 2], "x": [2.0, np.nan]}), "a", "b", log=True),
@@ -94,3 +75,12 @@ def test_every_figure_draws(scores, faces):
     for figure in figures:
         figure.canvas.draw()
         assert figure.axes
+
+
+def test_what_was_not_measured_here_is_hatched_in_the_waterfall():
+    steps = pd.DataFrame({"step": ["as reported", "one"], "test_accuracy": [0.14, 0.5], "test_low": [np.nan, 0.4],
+                          "test_high": [np.nan, 0.6], "majority": 0.25})
+    figure = plots.waterfall(steps)
+    assert [bool(bar.get_hatch()) for bar in figure.axes[0].patches] == [True, False]
+    heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
+    assert heights == {"14.0%": 0.14, "50.0%": 0.6} and set(heights) <= set(texts(figure))

@@ -1,7 +1,22 @@
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import easy_faces
 
-from fer_helpers.study import STUDY_HAPPY, protocol, run_study, steps
+from fer_helpers.config import DEFAULT_LR
+from fer_helpers.evaluation import evaluate
+from fer_helpers.study import (
+    REPORTED,
+    STUDY_HAPPY,
+    nearest_constant,
+    protocol,
+    run_protocol,
+    run_study,
+    step_gains,
+    steps,
+    unpaired_accuracy,
+    with_reported,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +53,49 @@ def test_the_study_becomes_a_table_of_runs_in_order(many, tmp_path, monkeypatch)
     assert list(table["step"]) == [name for name, _, _ in steps("simple_cnn", many)]
     assert table["top_answer"].between(1 / 6, 1).all() and (table["majority"] > 0).all()
     assert (table["classes"] == 6).all() and len(list(tmp_path.glob("*/metrics.json"))) == len(table)
+    gains = step_gains(table)
+    assert list(gains.index) == list(table["step"].iloc[1:])
+    np.testing.assert_allclose(gains["value"], table["test_accuracy"].diff().iloc[1:])
+    protocol_run = run_protocol(many, ["simple_cnn"], epochs=1, train_limit=128)["simple_cnn"]
+    assert protocol_run.name == table["run"].iloc[0].name
+
+
+def test_the_rate_is_changed_alone(many):
+    plan = {name: config for name, config, _ in steps("vgg19", many, epochs=2)}
+    before, after = plan["batch normalisation"], plan[f"rate {DEFAULT_LR['rmsprop']:g}"]
+    changed = {key for key, value in before.to_dict().items() if value != after.to_dict()[key]}
+    assert changed == {"lr"} and after.lr > before.lr
+
+
+def test_the_reported_figure_stands_before_what_was_measured():
+    table = pd.DataFrame({"step": ["one"], "test_accuracy": [0.5], "test_low": [0.4], "test_high": [0.6],
+                          "majority": [0.25], "classes": [6]})
+    first = with_reported(table, "vgg19").iloc[0]
+    assert first["step"] == "as reported" and first["test_accuracy"] == REPORTED["vgg19"]
+    assert np.isnan(first["test_low"])
+    assert with_reported(table, "compact") is table
+    assert len(with_reported(table.assign(classes=3), "vgg19")) == 1  # it reports six classes only
+
+
+def test_the_nearest_constant_answer_is_the_class_with_that_share():
+    faces = easy_faces(train=4, test=50)
+    few = {"anger": 14, "fear": 22, "happiness": 50, "sadness": 17, "surprise": 45, "neutral": 1}
+    names, taken, keep = np.array(faces.classes)[faces.labels], {}, []
+    for row in range(len(faces)):
+        taken[names[row]] = taken.get(names[row], 0) + (faces.split[row] == "test")
+        keep.append(faces.split[row] == "train" or taken[names[row]] <= few.get(names[row], 0))
+    table = nearest_constant(faces.take(np.array(keep)))
+    total = sum(few.values())
+    assert (table["images"] == total).all()
+    for arch, row in table.iterrows():
+        nearest = min(few, key=lambda name: abs(few[name] / total - REPORTED[arch]))
+        assert row["answer"] == nearest and row["share"] == pytest.approx(few[nearest] / total)
+
+
+def test_answers_in_another_order_score_what_shuffling_gives():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 300)
+    predicted = np.where(random.random(300) < 0.7, labels, 2)
+    scores = evaluate(labels, np.eye(3)[predicted], ("a", "b", "c"))
+    shuffled = np.mean([(labels == random.permutation(predicted)).mean() for _ in range(2000)])
+    assert unpaired_accuracy(scores) == pytest.approx(shuffled, abs=0.002)

@@ -1,0 +1,118 @@
+"""What a network's confidence is worth: temperature scaling, and answering only when sure. Knows arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from .files import FerError
+from .intervals import BOOTSTRAPS, Estimate, percentiles, wilson
+
+_TINY = 1e-12  # stands for a probability that was rounded to 0
+
+
+def fit_temperature(labels: np.ndarray, probs: np.ndarray) -> float:
+    """The temperature that minimises cross-entropy (Guo et al. 2017, arXiv:1706.04599), within 0.05 to 20.
+
+    Parameters
+    ----------
+    labels, probs : int (N,) and float (N, C) of *validation* images; log-probabilities serve as logits, from which
+        they differ by a constant per image that softmax ignores. Above 1 the network was over-confident.
+
+    Raises
+    ------
+    FerError
+        If there is no image.
+    """
+    if not len(labels):
+        raise FerError("no validation image to fit a temperature on; set val_fraction higher")
+    logits, rows = np.log(np.maximum(probs, _TINY)), np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+
+def rescale(probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (N, C) at another temperature; the order within an image, and so its answer, stays."""
+    return softmax(np.log(np.maximum(probs, _TINY)) / temperature, axis=1)
+
+
+def ece_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootstraps: int = BOOTSTRAPS,
+               seed: int = 0) -> Estimate:
+    """Expected calibration error of ``after`` minus that of ``before``, (N, C) each, by a paired bootstrap."""
+    gaps = [(probs.argmax(1) == labels) - probs.max(1) for probs in (before, after)]
+    bins = [np.minimum((probs.max(1) * 15).astype(int), 14) for probs in (before, after)]
+
+    def change(rows: np.ndarray | slice) -> float:
+        first, second = (np.abs(np.bincount(number[rows], gap[rows], 15)).sum() / len(labels)
+                         for number, gap in zip(bins, gaps, strict=True))
+        return second - first
+
+    random = np.random.default_rng(seed)
+    samples = [change(random.integers(0, len(labels), len(labels))) for _ in range(bootstraps)]
+    return percentiles(change(slice(None)), samples)
+
+
+def risk_coverage(labels: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
+    """Share answered and error among the answered, from the most confident image alone to all images.
+
+    Returns
+    -------
+    Data frame, N rows: ``confidence`` of the least confident answered image, ``coverage`` and ``risk`` in 0..1. Images
+    of equal confidence count as if in random order.
+    """
+    confidence, wrong = probs.max(1), (probs.argmax(1) != labels).astype(float)
+    _, tied = np.unique(-confidence, return_inverse=True)  # 0 is the most confident group
+    order = np.argsort(tied, kind="stable")
+    expected = (np.bincount(tied, wrong) / np.bincount(tied))[tied][order]
+    number = np.arange(1, len(labels) + 1)
+    return pd.DataFrame({"confidence": confidence[order], "coverage": number / len(labels),
+                         "risk": expected.cumsum() / number})
+
+
+def aurc(labels: np.ndarray, probs: np.ndarray, bootstraps: int = BOOTSTRAPS, seed: int = 0) -> Estimate:
+    """Area under the risk–coverage curve (Geifman & El-Yaniv 2017, arXiv:1705.08500), bootstrapped over images.
+
+    The mean error over all coverages, 0 at best; confidence that says nothing gives the plain error rate.
+    """
+    curve = risk_coverage(labels, probs)
+    count = len(curve)
+    number = np.arange(1, count + 1)
+    # The expected error of each rank; a resample in order of confidence is a sorted draw of ranks.
+    wrong = np.diff(curve["risk"] * number, prepend=0)
+    random = np.random.default_rng(seed)
+    samples = [(wrong[np.sort(random.integers(0, count, count))].cumsum() / number).mean() for _ in range(bootstraps)]
+    return percentiles(curve["risk"].mean(), samples)
+
+
+def selective_accuracy(val_probs: np.ndarray, labels: np.ndarray, probs: np.ndarray,
+                       coverages: Sequence[float] = (0.5, 0.8, 1.0)) -> pd.DataFrame:
+    """Accuracy on the test images that pass a threshold of confidence chosen on validation.
+
+    Parameters
+    ----------
+    val_probs : float (M, C) of validation images, whose quantile of confidence is the threshold: no label is used.
+    labels, probs : of the test images.
+    coverages : shares of images to answer, 0..1.
+
+    Returns
+    -------
+    Data frame indexed by "wanted": threshold, coverage (reached on test), value (accuracy), low, high (Wilson 95%),
+    images answered.
+    """
+    confidence, correct = probs.max(1), probs.argmax(1) == labels
+    rows = {}
+    for wanted in coverages:
+        threshold = np.quantile(val_probs.max(1), 1 - wanted) if wanted < 1 else 0.0
+        own = correct[confidence >= threshold]
+        share = wilson(own.sum(), len(own))
+        rows[wanted] = (threshold, len(own) / len(labels), share.value if len(own) else np.nan, share.low, share.high,
+                        len(own))
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["threshold", "coverage", "value", "low", "high",
+                                                                 "images"]).rename_axis("wanted")

@@ -1,0 +1,263 @@
+from types import SimpleNamespace
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import texts
+from matplotlib.colors import to_rgba
+
+from fer_helpers import confidence, exploration, failures, figures, plots
+from fer_helpers.dynamics import FirstSteps
+from fer_helpers.emotions import EMOTIONS
+from fer_helpers.evaluation import calibration_bins, evaluate
+from fer_helpers.models import create_model
+from fer_helpers.rates import RateRange
+from fer_helpers.runs import predict_table
+
+pytestmark = pytest.mark.usefixtures("figure_style")
+
+
+# --- notebook 01
+
+
+def test_eigenfaces_have_a_row_a_part_with_the_share_of_each(faces):
+    parts = {"all": exploration.eigenfaces(faces.images, 3), "fear": exploration.eigenfaces(faces.images[:40], 3)}
+    figure = figures.eigenfaces(parts)
+    found = texts(figure)
+    assert {"all", "fear", "mean"} <= set(found) and f"{parts['fear'].explained[1]:.0%}" in found
+    shown = [axis.images[0] for axis in figure.axes]
+    assert len(shown) == 8 and np.array_equal(shown[6].get_array(), parts["fear"].faces[1])
+    assert shown[6].norm.vmin == -shown[6].norm.vmax  # white is no change
+
+
+def test_bar_panels_share_one_order_and_one_scale_of_shares():
+    first = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["fear", "anger"])
+    second, bits = first.iloc[::-1] * 3, first * 10
+    figure = figures.bar_panels({"a": first, "b": second, "bits": bits}, plain=["bits"])
+    left, middle, right = figure.axes
+    assert left.get_xlim() == middle.get_xlim() != right.get_xlim()
+    assert [bar.get_width() for bar in middle.patches] == pytest.approx([0.3, 0.6])
+    assert [bar.get_facecolor() for bar in left.patches] == [to_rgba(plots.COLORS[name]) for name in ("fear", "anger")]
+    figure.canvas.draw()
+    assert all("%" in label.get_text() for label in left.get_xticklabels())
+    assert not any("%" in label.get_text() for label in right.get_xticklabels())
+
+
+def test_a_panel_without_one_of_the_rows_leaves_it_empty():
+    table = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["x", "y"])
+    figure = figures.bar_panels({"a": table, "b": table.drop("y")})
+    figure.canvas.draw()
+    assert np.isnan(figure.axes[1].patches[1].get_width())
+
+
+def test_the_ranking_of_suspects_shows_the_share_of_changed_among_the_first():
+    flipped = np.arange(100) < 20
+    quality = np.where(np.arange(100) < 10, 0.1, 0.5)  # the first ten are most suspect, and changed
+    suspects = SimpleNamespace(flagged=np.arange(100) < 40, quality=quality)
+    bars = pd.DataFrame({"value": [0.5], "low": [0.4], "high": [0.6]}, index=["fear"])
+    figure = figures.suspect_ranking(flipped, suspects, bars)
+    curve = figure.axes[0].lines[0].get_ydata()
+    assert curve[9] == 1 and curve[99] == pytest.approx(0.2)
+    assert any("(40)" in text for text in texts(figure))
+
+
+# --- notebook 03
+
+
+def test_accuracy_against_cost_has_a_panel_per_cost_and_a_name_per_network():
+    table = pd.DataFrame({"arch": ["small", "big", "big"], "test_accuracy": [0.5, 0.3, 0.4], "majority": 0.25,
+                          "test_low": [0.4, 0.2, 0.3], "test_high": [0.6, 0.4, 0.5], "size": [1e3, 1e6, 1e6],
+                          "time": [1.0, 20, 21]})
+    figure = figures.against(table, {"size": "parameters", "time": "seconds"}, "arch")
+    assert [axis.get_xlabel() for axis in figure.axes] == ["parameters", "seconds"]
+    assert all(axis.get_xscale() == "log" for axis in figure.axes)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "big"]
+
+
+def test_depth_is_drawn_on_the_scale_of_the_quantity():
+    table = pd.DataFrame({"signal": [1, 0.1, 1e-4], "distinct": [0.9, 0.0, 0.1]})
+    figure = figures.through_depth({"a": table, "b": table}, {"signal": "s", "distinct": "d"})
+    assert [axis.get_yscale() for axis in figure.axes] == ["log", "linear"]
+    assert len(figure.axes[1].lines) == 2 and len(figure.axes[1].lines[0].get_xdata()) == 3
+
+
+def test_the_first_steps_show_the_loss_of_every_training_over_its_gradients():
+    training = FirstSteps(pd.DataFrame({"rate": 0.1, "loss": [1.8, 1.7, 1.6]}, index=[1, 2, 3]),
+                          pd.DataFrame(np.array([[1, 0], [1, 2], [1, 3.0]]), index=[1, 2, 3], columns=[1, 2]), None)
+    figure = figures.first_steps({"plain": training, "normalised": training}, 1.79)
+    above, *below = figure.axes
+    assert len(above.lines) == 3 and [axis.get_title(loc="left") for axis in below] == ["plain", "normalised"]
+    assert [len(line.get_xdata()) for line in below[0].lines] == [1, 2, 2]  # a gradient of zero has no logarithm
+
+
+# --- notebook 04
+
+
+def test_the_range_test_names_the_suggested_rate():
+    table = pd.DataFrame({"loss": [1.8, 1.0, 5.0], "smoothed": [1.8, 1.2, 3.0]}, index=[1e-4, 1e-2, 1.0])
+    figure = figures.rate_ranges({"sgd": RateRange(table, 1e-3)})
+    assert figure.axes[0].get_title(loc="left") == "sgd: 0.001" and figure.axes[0].get_ylim()[1] < 5
+
+
+def test_rate_sensitivity_has_a_line_per_optimizer_and_names_the_factors():
+    table = pd.DataFrame({"optimizer": ["sgd"] * 3 + ["adam"] * 3, "factor": [1 / 3, 1, 3] * 2, "majority": 0.25,
+                          "val_accuracy": 0.5, "val_low": 0.4, "val_high": 0.6})
+    found = texts(figures.rate_sensitivity(table))
+    assert {"⅓×", "1×", "3×", "sgd", "adam"} <= set(found)
+
+
+def test_a_collapse_shows_as_one_colour_beside_the_true_shares(scores):
+    labels = np.repeat(np.arange(7), 20)
+    one = evaluate(labels, np.eye(7)[np.full(140, 3)], EMOTIONS)
+    figure = figures.collapse({"collapsed": one, "other": scores})
+    widths = {name: [bar.get_width() for bar in bars] for name, bars in
+              zip(EMOTIONS, figure.axes[0].containers, strict=True)}
+    assert widths["happiness"] == pytest.approx([1 / 7, 1, 1 / 7]) and widths["fear"][1] == 0
+    assert [bar.get_x() for bar in figure.axes[0].containers[-1]] == pytest.approx([6 / 7, 1, 6 / 7])
+    assert {"100%", "the test images"} <= set(texts(figure))
+
+
+# --- notebook 05
+
+
+@pytest.fixture
+def verdicts():
+    return pd.DataFrame({"classes": [3, 3, 6, 6], "true": ["fear", "happiness"] * 2, "count": 3, "of": 20,
+                         "predicted": ["happiness", "fear"] * 2, "rate": [0.2, 0.1, 0.15, 0.05], "low": 0.02,
+                         "high": 0.3, "even": 0.08, "others": 0.12, "finding": "no difference found"})
+
+
+def test_the_figure_of_verdicts_has_a_panel_a_setting_and_a_row_a_direction(verdicts):
+    figure = figures.pair_verdicts(verdicts)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["3 classes", "6 classes"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["happiness → fear", "fear → happiness"]
+    dots = figure.axes[1].collections[1].get_offsets()
+    assert np.allclose(sorted(dots[:, 0]), [0.05, 0.15])
+
+
+def test_heatmaps_share_one_scale_and_print_percent():
+    tables = {"one": pd.DataFrame(np.eye(2), list("ab"), list("ab")), "two": pd.DataFrame(0.25 * np.ones((2, 2)))}
+    figure = figures.heatmaps(tables)
+    assert {axis.collections[0].norm.vmax for axis in figure.axes} == {100}
+    found = texts(figure)
+    assert found.count("25") == 4 and found.count("100") == 2 and {"one", "two"} <= set(found)
+
+
+def test_changed_rates_show_both_halves_of_every_confusion():
+    table = pd.DataFrame({"lower": [0.4, 0.1], "lower_low": 0.05, "lower_high": 0.5, "upper": [0.2, 0.1],
+                          "upper_low": 0.05, "upper_high": 0.3}, index=["a → b", "b → a"])
+    figure = figures.rate_changes(table, "unclear", "clear")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b → a", "a → b"]
+    assert {"unclear", "clear"} <= set(texts(figure))
+
+
+def test_widths_of_classes_are_drawn_in_their_colours():
+    columns = [f"{name}{end}" for name in ("ratio", "silhouette") for end in ("", "_low", "_high")]
+    table = pd.DataFrame(0.5, index=["all", "fear"], columns=columns)
+    figure = figures.class_widths(table)
+    drawn = figure.axes[0].collections[-1].get_facecolors()
+    assert [matplotlib.colors.to_hex(color) for color in drawn] == [plots.COLORS["fear"], plots.INK]
+
+
+def test_looks_and_meaning_label_every_word_and_every_pair():
+    table = pd.DataFrame({"first": ["anger", "anger", "fear"], "second": ["fear", "happiness", "happiness"],
+                          "look": [1.0, 2, 3], "look_low": 0.5, "look_high": 3.5, "meaning": [1.0, 6, 5]})
+    figure = figures.looks_and_meaning({"anger": (2, 6), "fear": (3, 6), "happiness": (8, 6)}, table)
+    assert {"anger", "fear", "happiness", "anger, fear", "anger, happiness", "fear, happiness"} <= set(texts(figure))
+    sides = {text.get_text(): text.get_ha() for text in figure.axes[0].texts}
+    assert sides["anger"] == "right" and sides["fear"] == "left"  # away from each other
+
+
+def test_agreement_of_distances_is_a_triangle_with_its_p_values():
+    table = pd.DataFrame({"first": ["a", "a", "b"], "second": ["b", "c", "c"], "rho": [0.5, -0.25, 1.0],
+                          "p_adjusted": [0.3, 0.04, 0.01]})
+    found = texts(figures.distance_agreement(table))
+    assert {"+0.50\np = 0.3", "-0.25\np = 0.04", "+1.00\np = 0.01"} <= set(found)
+
+
+# --- notebook 06
+
+
+@pytest.fixture(scope="module")
+def answers(faces):
+    table = predict_table(create_model("simple_cnn", 7, seed=0), faces)
+    return failures.describe_answers(table, faces)
+
+
+def test_the_failure_gallery_shows_the_images_asked_for_in_their_order(answers, faces):
+    test = faces.only("test")
+    wrong = failures.filter_failures(answers).index[:5]
+    figure = figures.failure_gallery(answers.assign(copies=1, support=0.25), test.images, wrong, "title")
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes if axis.images]
+    by_id = dict(zip(test.ids, test.images.numpy(), strict=True))
+    assert all(np.array_equal(image, by_id[name]) for image, name in zip(shown, wrong, strict=True))
+    row = answers.loc[wrong[0]]
+    assert f"{row['true']}\n→ {row['predicted']}\n{row['confidence']:.0%} · 25% ©" in texts(figure)
+
+
+def test_the_browser_draws_what_its_menus_choose(answers, faces, capsys):
+    browser = figures.failure_browser(answers, faces.only("test").images, limit=3)
+    *menus, _ = browser.children
+    assert {menu.description for menu in menus} == {"true", "predicted", "confidence", "support", "copies"}
+    wrong = answers[~answers["correct"]]
+    assert set(menus[0].options) == {"any", *answers["true"]}
+    assert set(wrong["predicted"]) <= set(menus[1].options)
+    browser.f(**{menu.description: menu.value for menu in menus})
+    assert f"{len(wrong)} errors match, the surest 3 shown" in capsys.readouterr().out
+    assert len([axis for axis in plt.gcf().axes if axis.images]) == 3
+    browser.f(true=wrong["true"].iloc[0], predicted="any", confidence=(0, 0), support=(0, 1), copies="any")
+    assert "0 errors match" in capsys.readouterr().out
+
+
+def test_attribution_colours_are_centred_at_zero_and_stand_beside_their_face(faces):
+    maps = {"one": torch.randn(3, 48, 48), "two": torch.zeros(3, 48, 48)}
+    figure = figures.attributions(faces.images[:3], maps, list("abc"), columns=2)
+    drawn = [axis for axis in figure.axes if axis.images]
+    assert len(drawn) == 9
+    by_face = [np.asarray(axis.images[0].get_array()) for axis in drawn]
+    assert all(np.array_equal(by_face[3 * k + place], faces.images[k].numpy()) for k in range(3) for place in range(3))
+    limits = [axis.images[1].get_clim() for axis in drawn if len(axis.images) == 2]
+    assert len(limits) == 6 and all(low == -high and high > 0 for low, high in limits)
+
+
+def test_figures_of_no_face_are_empty_but_there(faces):
+    none = torch.empty(0, 48, 48)
+    for figure in (plots.gallery(faces.images[:0]), figures.attributions(faces.images[:0], {"one": none}, [])):
+        figure.canvas.draw()
+        assert not any(axis.images for axis in figure.axes)
+
+
+def test_the_focus_figure_marks_chance_and_tells_right_from_wrong():
+    table = pd.DataFrame([(method, answers, measure, 0.2, 0.1, 2.0, 1.5, 2.5, 9) for method in ("a", "b")
+                          for answers in ("right", "wrong") for measure in ("energy", "pointing game")],
+                         columns=["method", "answers", "measure", "inside", "chance", "value", "low", "high", "images"])
+    figure = figures.focus(table)
+    assert {"a", "b", "energy", "pointing game", "right answers", "wrong answers"} <= set(texts(figure))
+    assert all(any(np.allclose(line.get_xdata(), 1) for line in axis.lines) for axis in figure.axes)
+
+
+def test_calibration_before_and_after_and_the_coverage_curve_draw_their_numbers():
+    random = np.random.default_rng(0)
+    labels, probs = random.integers(0, 7, 200), random.dirichlet(np.ones(7) / 3, 200)
+    figure = plots.reliability(labels, {"before": probs, "after": confidence.rescale(probs, 2)})
+    assert [axis.get_title(loc="left") for axis in figure.axes[:2]] == ["before", "after"]
+    for axis, values in zip(figure.axes, (probs, confidence.rescale(probs, 2)), strict=False):
+        assert np.allclose(axis.lines[1].get_ydata(), calibration_bins(labels, values)["accuracy"])
+    curve, points = confidence.risk_coverage(labels, probs), confidence.selective_accuracy(probs, labels, probs)
+    axis = figures.selective(curve, points).axes[0]
+    assert np.isclose(axis.lines[1].get_ydata()[-1], (probs.argmax(1) == labels).mean())
+    assert "threshold from validation, 95% interval" in texts(axis.figure)
+
+
+def test_grown_confusions_are_numbered_only_where_they_are_sure():
+    rows = [(region, true, predicted, 0.3 if sure else 0.1, 0.01 if sure else 0.9)
+            for region in ("eyes", "mouth") for true in "abc" for predicted in "abc" if true != predicted
+            for sure in [(region, true, predicted) == ("mouth", "a", "b")]]
+    figure = figures.grown_confusions(pd.DataFrame(rows, columns=["region", "true", "predicted", "value", "p_holm"]),
+                                    "abc")
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["eyes hidden", "mouth hidden"]
+    numbers = [[text.get_text() for text in axis.texts if text.get_text()] for axis in figure.axes]
+    assert numbers == [[], ["+30"]]
