@@ -33,7 +33,8 @@ class TrainConfig:
     weight_decay : L2 penalty (decoupled for adamw and muon), on all weights of two or more dimensions.
     schedule : "constant"; "step" (÷10 at 60% and 85%); "cosine" to 0; "onecycle" (up over 30%, then cosine to 0);
         "plateau" (÷2 after three epochs without a better validation loss).
-    warmup_epochs : linear rise of the rate from 0 before the schedule takes over its full value.
+    warmup_epochs : linear rise of the rate from 0 before the schedule takes over its full value; "onecycle" rises by
+        itself.
     epochs, batch_size : passes over the train split, images per step (the last, smaller batch is dropped).
     loss : "cross_entropy"; "soft_votes" (cross-entropy to the FER+ vote shares); "binary_cross_entropy" (on a
         softmax, as in the original study: for its reproduction only).
@@ -65,7 +66,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "onecycle"
-    warmup_epochs: float = 1.0
+    warmup_epochs: float = 0.0
     epochs: int = 10
     batch_size: int = 128
     loss: str = "cross_entropy"

@@ -49,7 +49,7 @@ def steps(arch: str, faces: FaceSet, classes: int = 6, epochs: int = 10, train_l
     config = dataclasses.replace(config, lr=DEFAULT_LR["rmsprop"])
     yield f"rate {config.lr:g}", config, faces
     config = dataclasses.replace(config, optimizer="adam", lr=DEFAULT_LR["adam"], weight_decay=5e-4,
-                                 schedule="onecycle", warmup_epochs=1.0, batch_size=64)
+                                 schedule="onecycle", batch_size=64)
     yield "Adam, one-cycle, batch 64", config, faces
     config = dataclasses.replace(config, augmentation="flip")
     yield "mirroring", config, faces
