@@ -36,9 +36,10 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {
         "02_training": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
         "03_architectures": {"archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"], "seeds": 3,
-                             "augmentation": "standard", "train_limit": None, "epochs": 30, "early_steps": 60},
-        "04_optimization": {"grid_arch": "compact", "study_arch": "vgg19", "train_limit": None, "epochs": 10,
-                            "optimizers": ["sgd", "adam", "adamw", "rmsprop"], "range_steps": 100,
+                             "augmentation": "standard", "train_limit": None, "batch_size": 64, "epochs": 30,
+                             "early_steps": 60},
+        "04_optimization": {"grid_arch": "compact", "study_arch": "vgg19", "train_limit": None, "grid_limit": None,
+                            "epochs": 10, "optimizers": ["sgd", "adam", "adamw", "rmsprop"],
                             "schedules": ["constant", "step", "cosine", "onecycle", "plateau"],
                             "collapse_archs": ["simple_cnn", "vgg19", "resnet50"], "tune_limit": None,
                             "tune_epochs": 3},

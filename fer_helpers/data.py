@@ -193,6 +193,7 @@ class FaceSet:
 
     def skew_train(self, name: str, share: float, count: int, seed: int = 0) -> FaceSet:
         """Keep ``count`` random train images of which ``share`` belong to class ``name``, the others in proportion.
+        The source says so.
 
         The original study's train set is the case in point: 9,809 images, 41% of them happy. Where a class has too
         few images, the whole set shrinks until the shares hold.
@@ -214,7 +215,7 @@ class FaceSet:
         for label, number in enumerate(wanted):
             own = np.flatnonzero((self.split == "train") & (self.labels.numpy() == label))
             keep[random.permutation(own)[:number]] = True
-        return self.take(keep)
+        return dataclasses.replace(self.take(keep), source=f"{self.source}, {share:.0%} {name}")
 
     def region_mask(self, region: str) -> torch.Tensor:
         """bool (N, 48, 48): where ``region``, one of `emotions.REGIONS`, lies in each image.

@@ -209,6 +209,25 @@ def seed_differences(runs: pd.DataFrame, first: str, second: str, split: str = "
                         columns=["value", "low", "high"])
 
 
+def over_seeds(runs: pd.DataFrame, true: str = "", predicted: str = "", split: str = "test") -> pd.DataFrame:
+    """A share of the answers of each architecture, over all its seeds: accuracy, or how often ``true`` was called
+    ``predicted``.
+
+    Returns
+    -------
+    Data frame indexed by arch, in the order of ``runs``: value, low, high (over seeds and images, see
+    `evaluation.compare_seeds`), seeds, images.
+    """
+    rows = {}
+    for arch, own in runs.groupby("arch", sort=False):
+        answers = [run.predictions[run.predictions["split"] == split].set_index("id") for run in own["run"]]
+        chosen = answers[0].index[answers[0]["true"] == true] if true else answers[0].index
+        hits = np.stack([(table["predicted"] == (predicted or table["true"])).loc[chosen] for table in answers])
+        share = compare_seeds(hits, np.zeros_like(hits))
+        rows[arch] = (share.value, share.low, share.high, *hits.shape)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "seeds", "images"])
+
+
 def _weighted_layers(model: nn.Module) -> list[nn.Module]:
     """Convolutions and dense layers in order; projections on the shortcuts run beside the main path."""
     return [layer for name, layer in model.named_modules()

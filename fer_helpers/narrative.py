@@ -214,7 +214,8 @@ def best_floor(table: pd.DataFrame) -> str:
 def _points(gap: Estimate, sign: int = 1) -> str:
     """As ``-1.5 points [-2.1, -0.9]``."""
     low, high = sorted((100 * sign * gap.low, 100 * sign * gap.high))
-    return f"{100 * sign * gap.value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    value, low, high = (round(number, 1) + 0.0 for number in (100 * sign * gap.value, low, high))  # no "-0.0"
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
 # --- notebook 03
@@ -270,6 +271,18 @@ def collapsed(name: str, scores: Evaluation) -> str:
     verdict = "collapses to" if answers.max() >= 0.9 else "answers most often"
     return (f"{name} {verdict} *{top}*, given to {answers.max():.0%} of {scores.count:,} test images; "
             f"{given} of {len(answers)} classes are ever answered")
+
+
+def against_report(name: str, scores: Evaluation, reported: float, unpaired: Estimate) -> str:
+    """What a network reaches under the study's protocol, beside the figure that the study states and beside what
+    `study.unpaired_accuracy` says of its answers in another order."""
+    verdict = "as" if scores.accuracy.low <= reported <= scores.accuracy.high else (
+        "more than" if scores.accuracy.low > reported else "less than")
+    lost = "agrees with" if unpaired.low <= reported <= unpaired.high else "is not"
+    return (f"{name} reaches {scores.accuracy.percent} of {scores.count:,} images under the protocol, {verdict} the "
+            f"{reported:.0%} reported; the same answers in another order would score {unpaired.value:.1%} "
+            f"({100 * unpaired.low:.1f} to {100 * unpaired.high:.1f} in 95% of all orders), which {lost} the reported "
+            "figure")
 
 
 def reaching(target: float, times: pd.DataFrame) -> str:

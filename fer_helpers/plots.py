@@ -36,6 +36,12 @@ def use_style() -> None:
         "legend.frameon": False, "image.cmap": "gray"})
 
 
+def headline(figure: Figure, text: str) -> Figure:
+    """Put what the figure shows, in a sentence, above its panels."""
+    figure.suptitle(text[:1].upper() + text[1:], x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
 def gallery(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8, size: float = 1.15,
             title: str = "") -> Figure:
     """A grid of faces.
@@ -194,7 +200,8 @@ def draw_confusion(axis: Axes, scores: Evaluation, detail: bool = True) -> None:
     axis.spines[:].set_visible(False)
 
 
-def confused_pairs(pairs: pd.DataFrame, top: int = 12, floor: float | None = None) -> Figure:
+def confused_pairs(pairs: pd.DataFrame, top: int = 12, floor: float | None = None,
+                   title: str = "most frequent confusions") -> Figure:
     """The most frequent confusions with intervals; ``pairs`` is `Evaluation.confusions`, ``floor`` a reference rate."""
     top_pairs = pairs.head(top).iloc[::-1]
     figure, axis = plt.subplots(figsize=(7, 0.3 * len(top_pairs) + 1))
@@ -204,7 +211,7 @@ def confused_pairs(pairs: pd.DataFrame, top: int = 12, floor: float | None = Non
               error_kw={"lw": 1, "ecolor": INK}, height=0.7)
     if floor is not None:
         axis.axvline(floor, color=INK, ls=":", lw=1)
-    axis.set(xlabel="share of the true class, 95% interval", title="most frequent confusions")
+    axis.set(xlabel="share of the true class, 95% interval", title=title)
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
 

@@ -47,6 +47,11 @@ def default_store() -> Path:
     return Path(store) if store else _home() / "runs"
 
 
+def results_folder() -> Path:
+    """`RESULTS` of the repository that the notebooks, or the current folder, lie in."""
+    return _home() / RESULTS
+
+
 def _home() -> Path:
     here = Path.cwd()
     return here.parent if here.name == "notebooks" else here
@@ -164,28 +169,28 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
 
 
 def record_run(run: Run, target: Path | str = RESULTS) -> Run:
-    """Copy the small files of a finished run, `RECORD`, to the store ``target``; `load_runs` reads it like any.
+    """Keep the small files of a finished run, `RECORD`, in the store ``target``; `load_runs` reads it like any.
 
-    Of the data's path its last part is kept: where it lay on this machine is nobody's business, its fingerprint tells
-    which it was.
+    Of the predictions those on test images are kept, with four decimals; of the data's path its last part: where it
+    lay on this machine is nobody's business, its fingerprint tells which it was.
 
     Raises
     ------
     FerError
         If the run is not finished or the store cannot be written.
     """
-    for name in RECORD:  # metrics.json, which says that a run is finished, is the last
-        source = run.folder / name
-        if not source.exists():
-            raise FerError(f"{source}: is missing; only a finished run can be recorded")
-        with explain_os_errors(source, "reading"):
-            content = source.read_bytes()
-        if name == "environment.json":
-            write_json(Path(target) / run.name / name,
-                       run.environment | {"data": Path(run.environment.get("data", "")).name})
-            continue
-        write_atomic(Path(target) / run.name / name, lambda path, content=content: path.write_bytes(content))
-    return Run(Path(target) / run.name)
+    folder = Path(target) / run.name
+    if missing := [name for name in RECORD if not (run.folder / name).exists()]:
+        raise FerError(f"{run.folder / missing[0]}: is missing; only a finished run can be recorded")
+    write_json(folder / "environment.json",
+               run.environment | {"data": Path(run.environment.get("data", "")).name})
+    tested = run.predictions[run.predictions["split"] == "test"]
+    write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
+    for name in ("config.json", "history.csv", "metrics.json"):  # the last says that the run is finished
+        with explain_os_errors(run.folder / name, "reading"):
+            content = (run.folder / name).read_bytes()
+        write_atomic(folder / name, lambda path, content=content: path.write_bytes(content))
+    return Run(folder)
 
 
 def run_id(config: TrainConfig, faces: FaceSet) -> str:
@@ -202,8 +207,8 @@ def load_runs(store: Path | str | None = None) -> pd.DataFrame:
 
 def recorded_runs() -> pd.DataFrame:
     """What `record_run` keeps in the repository, as a `run_table`, most accurate first: measured on real photographs,
-    for readers who have none. Empty outside the repository."""
-    table = load_runs(_home() / RESULTS)
+    for readers who have none. Empty outside the repository. Runs that belong to one notebook are in `findings`."""
+    table = load_runs(results_folder())
     return table.sort_values("test_accuracy", ascending=False) if len(table) else table
 
 

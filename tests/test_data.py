@@ -361,6 +361,7 @@ UNEVEN = face_set(np.concatenate([np.repeat(np.arange(7), [40, 5, 20, 30, 10, 10
 def test_skewed_train_set_has_the_share_and_the_others_in_proportion(name, share, count, seed):
     skewed = UNEVEN.skew_train(name, share, count, seed)
     have, kept = UNEVEN.counts(), skewed.counts()
+    assert skewed.source == f"{UNEVEN.source}, {share:.0%} {name}"
     assert kept[["val", "test"]].equals(have[["val", "test"]])
     assert (kept["train"] <= have["train"]).all()
     total = kept["train"].sum()

@@ -179,6 +179,17 @@ def test_seeds_are_paired_and_pooled(runs):
     assert list(one.index) == ["seed 1", "all seeds"]
 
 
+def test_shares_over_seeds_are_those_of_all_answers(runs):
+    accuracy, confused = dynamics.over_seeds(runs), dynamics.over_seeds(runs, "fear", "happiness")
+    for arch, own in runs.groupby("arch"):
+        scores = [run.metrics["test"] for run in own["run"]]
+        assert accuracy.loc[arch, "value"] == pytest.approx(np.mean([s.accuracy.value for s in scores]))
+        rates = [s.rate("fear", "happiness").value for s in scores]
+        assert confused.loc[arch, "value"] == pytest.approx(np.mean(rates))
+        assert accuracy.loc[arch, "seeds"] == len(own) and accuracy.loc[arch, "images"] == scores[0].count
+        assert confused.loc[arch, "images"] == scores[0].confusion[scores[0].classes.index("fear")].sum()
+
+
 def test_runs_without_a_common_seed_do_not_pair(runs):
     apart = runs[(runs["arch"] == "slow") == (runs["seed"] == 1)]
     with pytest.raises(FerError, match="no seed in common"):

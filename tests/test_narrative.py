@@ -211,6 +211,17 @@ def test_a_collapse_is_named_with_its_class_and_its_extent():
     assert "answers most often" in narrative.collapsed("vgg19", scores([0, 1, 2] * 10, [0, 1, 2] * 10))
 
 
+@pytest.mark.parametrize(("reported", "verdict", "lost"), [
+    (0.2, "more than the 20%", "which is not"), (0.34, "more than the 34%", "which agrees with"),
+    (0.97, "as the 97%", "which is not"), (1, "less than the 100%", "which is not")])
+def test_a_reported_figure_is_held_against_what_was_reached_and_against_lost_order(reported, verdict, lost):
+    labels = [0, 1, 2] * 100
+    found = scores(labels, [1, 2, 0] * 3 + labels[9:])
+    text = narrative.against_report("a net", found, reported, Estimate(0.333, 0.30, 0.36))
+    assert text.startswith(f"a net reaches {found.accuracy.percent} of 300 images") and verdict in text
+    assert "would score 33.3% (30.0 to 36.0 in" in text and lost in text
+
+
 def test_runs_that_never_reach_the_target_are_named():
     times = pd.DataFrame({"epoch": [1, 2, np.nan], "steps": [50, 100, np.nan], "seconds": [2.0, 3, np.nan]},
                          index=["sgd", "adam", "rmsprop"])

@@ -1,10 +1,13 @@
 """The committed notebooks keep the form that their readers, papermill and the report rely on."""
 
+import ast
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from IPython.display import Markdown
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
@@ -44,6 +47,31 @@ def test_nothing_in_it_tells_of_the_machine_it_ran_on(cells):
         shown = {kind: value for kind, value in output.get("data", {}).items() if not kind.startswith("image/")}
         text += f"\n{shown}{output.get('text', '')}"
     assert not re.search(r"/(root|home|tmp|work)/|Traceback|site-packages", text)
+
+
+def test_what_is_said_of_photographs_is_what_the_recorded_tables_say(cells, monkeypatch):
+    """The section needs nothing but imports and recorded findings, so it can be run here without a notebook."""
+    monkeypatch.chdir(NOTEBOOKS[0].parent)
+    imports = [node for cell in code(cells) for node in ast.parse(cell.source).body
+               if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {"record": False}
+    exec(compile(ast.Module(imports, []), "imports", "exec"), names)
+    start = next((number for number, cell in enumerate(cells) if cell.source.startswith("## On photographs")), None)
+    if start is None:
+        pytest.skip("has no such section")
+    said = 0
+    for cell in code(cells[start:]):
+        *body, last = ast.parse(cell.source).body
+        exec(compile(ast.Module(body, []), cell.id, "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), cell.id, "eval"), names)
+            if isinstance(value, Markdown):
+                assert value.data == cell.outputs[-1].data["text/markdown"]
+                said += 1
+        else:
+            exec(compile(ast.Module([last], []), cell.id, "exec"), names)
+        plt.close("all")
+    assert said >= 2
 
 
 def test_the_answer_of_the_workhorse_states_the_accuracy_of_its_table():

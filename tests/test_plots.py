@@ -21,6 +21,13 @@ def test_the_confusion_figure_states_every_rate_and_count(scores):
     assert sum(f"n={count}" in text for text in found for count in set(scores.confusion.flat)) >= 49
 
 
+def test_a_headline_stands_above_the_panels(scores):
+    figure = plots.headline(plots.confusion(scores), "fear is called surprise")
+    assert "Fear is called surprise" in texts(figure)
+    box = figure._suptitle.get_window_extent()
+    assert all(box.y0 >= axis.get_window_extent().y1 for axis in figure.axes)
+
+
 def test_the_gallery_shows_exactly_the_given_pixels(faces):
     figure = plots.gallery(faces.images[:10], list("abcdefghij"), columns=4)
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]

@@ -1,0 +1,114 @@
+"""What a notebook measured on photographs, kept as runs and small tables for readers who have none."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .data import FaceSet
+from .files import FerError, explain_os_errors, read_json, write_atomic, write_json
+from .runs import Run, load_runs, record_run, results_folder
+
+_AGAIN = "run that notebook on photographs with record=True"
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """One notebook's run on photographs.
+
+    Attributes
+    ----------
+    source : name of the data; ``images`` are counted by split.
+    command : what made the tables.
+    tables : data frames by name, with their first column as index.
+    runs : a `runs.run_table` of the recorded runs, empty where the notebook trains nothing.
+    """
+
+    source: str
+    images: dict[str, int]
+    command: str
+    tables: dict[str, pd.DataFrame]
+    runs: pd.DataFrame
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self.tables:
+            raise FerError(f"no table {name!r} is recorded, only {', '.join(self.tables)}; {_AGAIN}")
+        return self.tables[name]
+
+    def origin(self) -> str:
+        """Markdown: which data, and which command made it."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        return f"Measured on {self.source} ({counts} images) by\n\n```bash\n{self.command}\n```"
+
+
+def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Mapping[str, pd.DataFrame],
+         runs: Iterable[Run] = (), part: str = "", folder: Path | None = None) -> None:
+    """Keep what a notebook, such as "05_class_ambiguity", found, in place of what it kept before.
+
+    Parameters
+    ----------
+    faces : what was measured; synthetic faces are refused, since every reader can measure those.
+    settings : the notebook's parameters, but for the data's; the command to repeat the run is made of them.
+    tables : data frames by name, as csv with six digits; names are file names. An index with several levels, which
+        one column of a csv cannot hold, is refused.
+    runs : kept by `runs.record_run`.
+    part : tells several runs of one notebook apart, such as its class settings.
+    folder : None takes the recorded results of the repository.
+
+    Raises
+    ------
+    FerError
+        If the faces are synthetic, or a name or an index is none that a csv can keep.
+    """
+    if faces.action_units is not None:
+        raise FerError(f"{faces.source}: only findings on photographs are recorded; give their folder as data")
+    for name, table in tables.items():
+        if not re.fullmatch(r"\w+", name) or table.index.nlevels > 1:
+            raise FerError(f"table {name!r} cannot be kept as csv; use letters, digits and _ for its name, and one "
+                           "level of index")
+    folder = (folder or results_folder()) / notebook / part
+    source = Path(faces.source).name
+    words = [f"papermill notebooks/{notebook}.ipynb out.ipynb -p data path/to/{source} -p record True"]
+    for name, value in settings.items():
+        plain = isinstance(value, (str, int, float)) or value is None
+        words.append(f"-p {name} {value}" if plain else f"-y '{{{name}: {json.dumps(value)}}}'")
+    runs = list(runs)
+    for run in runs:
+        record_run(run, folder)
+    for name, table in tables.items():
+        write_atomic(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, float_format="%.6g"))
+    write_json(folder / "about.json", {
+        "source": source, "fingerprint": faces.fingerprint, "command": " ".join(words), "tables": list(tables),
+        "runs": [run.name for run in runs],
+        "images": {split: int(count) for split, count in faces.counts().sum().items() if count}})
+    for path in folder.iterdir():
+        if path.suffix == ".csv" and path.stem not in tables:
+            path.unlink()
+        elif (path / "metrics.json").exists() and path.name not in {run.name for run in runs}:
+            shutil.rmtree(path)
+
+
+def recall(notebook: str, part: str = "", folder: Path | None = None) -> Findings:
+    """What `keep` kept of a notebook.
+
+    Raises
+    ------
+    FerError
+        If nothing is kept, or a file cannot be read.
+    """
+    folder = (folder or results_folder()) / notebook / part
+    about = read_json(folder / "about.json", _AGAIN)
+    try:
+        with explain_os_errors(folder, "reading"):
+            tables = {name: pd.read_csv(folder / f"{name}.csv", index_col=0, keep_default_na=False, na_values=[""])
+                      for name in about["tables"]}
+        return Findings(about["source"], about["images"], about["command"], tables, load_runs(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FerError(f"{folder}: its recorded findings are damaged ({error!r}); {_AGAIN}") from error
