@@ -464,7 +464,7 @@ def temperature(value: float, images: int, before: Estimate, after: Estimate, ch
     state = "over-confident" if value > 1 else "under-confident"
     verdict = ("better calibrated" if change.high < 0 else "worse calibrated" if change.low > 0 else
                "no difference found")
-    return (f"the temperature fitted on {images:,} validation images is {value:.2f} (above 1 where the network is "
+    return (f"the temperature fitted on {images:,.0f} validation images is {value:.2f} (above 1 where the network is "
             f"over-confident: it was {state}), and the expected calibration error on test goes from {before} to "
             f"{after}, a change of {change}: {verdict}")
 
