@@ -86,7 +86,6 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
         write_atomic(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, float_format="%.6g"))
     write_json(folder / "about.json", {
         "source": source, "fingerprint": faces.fingerprint, "command": " ".join(words), "tables": list(tables),
-        "runs": [run.name for run in runs],
         "images": {split: int(count) for split, count in faces.counts().sum().items() if count}})
     for path in folder.iterdir():
         if path.suffix == ".csv" and path.stem not in tables:
