@@ -237,25 +237,27 @@ def report(out: Path | str = "report", data: str = "", profile: str = "quick", n
 
 
 def _index(results: Iterable[Executed], faces: FaceSet, profile: str) -> nbformat.NotebookNode:
-    """The front page: each notebook's title, link and answer."""
+    """The front page: of each notebook the title, a link, its answer, and what it keeps of photographs."""
     parts = ["# What do deep CNNs learn about facial emotion?",
              f"Data: {faces.source}, {len(faces):,} images. Profile: {profile}."]
     for result in results:
         cells = nbformat.read(result.path, 4).cells
         title = cells[0].source.splitlines()[0].lstrip("# ")
         parts.append(f"## [{title}]({result.path.stem}.html)")
-        parts.append(f"> **This notebook failed:** `{result.error}`" if result.error else _answer(cells))
+        if result.error:
+            parts.append(f"> **This notebook failed:** `{result.error}`")
+        else:
+            parts += _told(cells, "answer")
+            if kept := _told(cells, "photographs"):
+                parts += ["**Recorded on photographs:**", *kept]
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n\n".join(parts))],
                                     metadata={"title": "fer_helpers"})
 
 
-def _answer(cells: Iterable[nbformat.NotebookNode]) -> str:
-    for cell in cells:
-        if "answer" in cell.metadata.get("tags", []):
-            for output in cell.get("outputs", []):
-                if text := output.get("data", {}).get("text/markdown"):
-                    return text
-    return ""
+def _told(cells: Iterable[nbformat.NotebookNode], tag: str) -> list[str]:
+    """The Markdown shown by the code cells with this tag."""
+    return [output.data["text/markdown"] for cell in cells if tag in cell.metadata.get("tags", [])
+            for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})]
 
 
 def _write_html(notebook: nbformat.NotebookNode, target: Path) -> None:

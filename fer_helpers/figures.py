@@ -12,7 +12,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from .classical import Suspects
 from .dynamics import FirstSteps
@@ -112,6 +112,10 @@ def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: st
         if "majority" in table:
             axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1)
         axis.set(xscale="log", xlabel=cost)
+        if table[column].max() < 20 * table[column].min():  # within so little the powers of ten name hardly a point
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axis.margins(x=0.15)
     axes[0, 0].set(ylabel=f"{split} accuracy, 95% interval", title=title)
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
@@ -186,25 +190,23 @@ def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
 
 
 def rate_sensitivity(table: pd.DataFrame) -> Figure:
-    """Validation accuracy at multiples of each optimizer's suggested rate.
+    """Validation loss and accuracy of short trainings over their learning rate, a line per optimizer.
 
-    ``table`` has a row per run: optimizer, factor, val_accuracy, val_low, val_high, majority.
+    ``table`` has a row per run: optimizer, lr, val_loss, val_accuracy, val_low, val_high, majority.
     """
-    figure, axis = plt.subplots(figsize=(6.5, 3.2))
-    names = list(dict.fromkeys(table["optimizer"]))
-    for number, name in enumerate(names):
-        own = table[table["optimizer"] == name].sort_values("factor")
-        value = own["val_accuracy"].to_numpy()
-        shifted = own["factor"] * 1.04 ** (number - (len(names) - 1) / 2)  # intervals must not hide each other
-        axis.errorbar(shifted, value, yerr=[value - own["val_low"], own["val_high"] - value], marker="o", ms=4,
-                      capsize=3, lw=1.2, label=name)
-    axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
-    factors = sorted(set(table["factor"]))
-    axis.set(xscale="log", xlabel="multiple of the suggested rate", ylabel="validation accuracy, 95% interval")
-    axis.set_xticks(factors, ["⅓×" if abs(factor - 1 / 3) < 0.01 else f"{factor:g}×" for factor in factors])
-    axis.minorticks_off()
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    for name, own in table.groupby("optimizer", sort=False):
+        own = own.sort_values("lr")
+        left.plot(own["lr"], own["val_loss"], marker="o", ms=4, lw=1.2)
+        value = own["val_accuracy"]
+        right.errorbar(own["lr"], value, yerr=[value - own["val_low"], own["val_high"] - value], marker="o", ms=4,
+                       capsize=3, lw=1.2, label=name)
+    right.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for axis, label in ((left, "validation loss"), (right, "validation accuracy")):
+        axis.set(xscale="log", xlabel="learning rate", ylabel=label)
+        axis.minorticks_off()
     return figure
 
 

@@ -279,10 +279,27 @@ def against_report(name: str, scores: Evaluation, reported: float, unpaired: Est
     verdict = "as" if scores.accuracy.low <= reported <= scores.accuracy.high else (
         "more than" if scores.accuracy.low > reported else "less than")
     lost = "agrees with" if unpaired.low <= reported <= unpaired.high else "is not"
-    return (f"{name} reaches {scores.accuracy.percent} of {scores.count:,} images under the protocol, {verdict} the "
+    return (f"under the protocol {name} reaches {scores.accuracy.percent} of {scores.count:,} images, {verdict} the "
             f"{reported:.0%} reported; the same answers in another order would score {unpaired.value:.1%} "
             f"({100 * unpaired.low:.1f} to {100 * unpaired.high:.1f} in 95% of all orders), which {lost} the reported "
             "figure")
+
+
+def tuned_rate(optimizer: str, tried: pd.DataFrame, best: float) -> str:
+    """What short trainings say about an optimizer's rate: the ``best`` of those ``tried`` and what it costs to miss it.
+
+    ``tried`` has a row per run: optimizer, lr, val_loss, val_accuracy, val_low, val_high, majority.
+    """
+    own = tried[tried["optimizer"] == optimizer].sort_values("lr").set_index("lr")
+    if own.empty:
+        return f"{optimizer}: every rate tried diverges"
+    loss, place, chosen = own["val_loss"], own.index.get_loc(best), own.loc[best]
+    misses = [f"{loss.iloc[near] - loss[best]:.3f} more at {own.index[near]:g}" for near in (place - 1, place + 1)
+              if 0 <= near < len(own)]
+    accuracy = Estimate(chosen["val_accuracy"], chosen["val_low"], chosen["val_high"])
+    learned = "" if accuracy.low > chosen["majority"] else ", not shown to beat the majority class"
+    return (f"{optimizer}: best of {len(own)} rates is {best:g}, with a validation loss of {loss[best]:.3f}"
+            + (f" ({listing(misses)})" if misses else "") + f" and an accuracy of {accuracy.percent}{learned}")
 
 
 def reaching(target: float, times: pd.DataFrame) -> str:
@@ -291,7 +308,8 @@ def reaching(target: float, times: pd.DataFrame) -> str:
     if reached.empty:
         return f"none of {len(times)} runs reaches {target:.1%} on validation"
     fewest, never = reached["steps"].min(), listing(times.index.difference(reached.index, sort=False))
-    first = listing(reached.index[reached["steps"] == fewest])
+    first = reached.index[reached["steps"] == fewest]
+    first = listing(first) if len(first) <= 3 else f"{len(first)} of them"
     return (f"{len(reached)} of {len(times)} runs reach {target:.1%} on validation; in the fewest steps, "
             f"{fewest:,.0f}: {first}; never: {never}")
 

@@ -17,7 +17,7 @@ from .config import TrainConfig
 from .data import FaceSet
 from .dynamics import begin_training
 from .files import FerError
-from .runs import run_table, train_run
+from .runs import Run, run_table, train_run
 from .training import Diverged, prepare_faces
 
 
@@ -80,9 +80,9 @@ class TunedRates:
     Attributes
     ----------
     ranges : the rate range test of each optimizer.
-    tried : `runs.run_table` of the short trainings that did not diverge, with a column ``factor``: the rate as a
-        multiple of the suggested one.
-    best : rate of each optimizer with the highest validation accuracy.
+    tried : `runs.run_table` of the short trainings that did not diverge, with a column ``val_loss``: nats, lowest of
+        all epochs.
+    best : rate of each optimizer with the lowest validation loss.
     """
 
     ranges: dict[str, RateRange]
@@ -90,38 +90,47 @@ class TunedRates:
     best: dict[str, float]
 
 
-def tune_rates(config: TrainConfig, faces: FaceSet, optimizers: Sequence[str], steps: int = 100,
-               factors: Sequence[float] = (1 / 3, 1, 3)) -> TunedRates:
-    """A rate for each optimizer: a range test of ``steps`` steps suggests one, short trainings at multiples of it let
-    validation choose. Where all of these diverge, the suggestion stands.
+def tune_rates(config: TrainConfig, faces: FaceSet, optimizers: Sequence[str], steps: int = 100, spacing: float = 3.0,
+               most: int = 7) -> TunedRates:
+    """A rate for each optimizer: a range test of ``steps`` steps suggests one, short trainings at it and at
+    ``spacing`` times more and less follow, and the search goes on in the direction that is better until it is not.
+
+    The judge is validation loss, not accuracy: it still tells rates apart where all networks answer the majority.
+    Where every training diverges, the suggestion stands.
 
     Parameters
     ----------
     config : of the short trainings, but for optimizer and rate.
     faces : the whole data set, as for `runs.train_run`.
+    most : short trainings for one optimizer, 3 or more.
     """
-    ranges, plan = {}, {}
-    for optimizer in tqdm(optimizers, desc="range tests"):
+    ranges, best, runs = {}, {}, []
+    for optimizer in tqdm(optimizers, desc="rates"):
         trial = dataclasses.replace(config, optimizer=optimizer, lr=None)
         ranges[optimizer] = rate_range(trial, prepare_faces(trial, faces), steps=steps)
-        for factor in factors:  # two digits say all that is known, and keep the configuration readable
-            rate = float(f"{factor * ranges[optimizer].suggested:.2g}")
-            plan[optimizer, rate] = factor, dataclasses.replace(trial, lr=rate)
-    tried = converging_runs((entry for _, entry in tqdm(plan.values(), desc="rates")), faces)
-    best = {optimizer: test.suggested for optimizer, test in ranges.items()}
-    if len(tried):
-        tried["factor"] = [plan[key][0] for key in zip(tried["optimizer"], tried["lr"], strict=True)]
-        best |= tried.loc[tried.groupby("optimizer")["val_accuracy"].idxmax()].set_index("optimizer")["lr"].to_dict()
-    return TunedRates(ranges, tried, best)
+        rate, losses, power = {}, {}, 0
+        # The neighbours of the best rate so far, until both are known. Upwards first: the suggestion tends to be
+        # low, and a climb leaves the lower neighbour known.
+        while power is not None and len(losses) < most:
+            # Two digits say all that is known, and keep the configuration readable.
+            rate[power] = float(f"{spacing**power * ranges[optimizer].suggested:.2g}")
+            losses[power] = math.inf
+            for run in converging_runs([dataclasses.replace(trial, lr=rate[power])], faces):
+                runs.append(run)
+                losses[power] = run.history["val_loss"].min()
+            centre = min(losses, key=losses.__getitem__)
+            power = next((near for near in (centre + 1, centre - 1) if near not in losses), None)
+        best[optimizer] = rate[centre]
+    return TunedRates(ranges, run_table(runs).assign(val_loss=[run.history["val_loss"].min() for run in runs]), best)
 
 
-def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet) -> pd.DataFrame:
-    """`runs.run_table` of those of ``configs`` whose training does not diverge, in order."""
+def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet) -> list[Run]:
+    """The runs of those of ``configs`` whose training does not diverge, in order."""
     runs = []
     for config in configs:
         with contextlib.suppress(Diverged):  # the run's folder keeps the reason
             runs.append(train_run(config, faces))
-    return run_table(runs)
+    return runs
 
 
 def time_to_accuracy(runs: pd.DataFrame, target: float) -> pd.DataFrame:

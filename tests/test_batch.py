@@ -129,6 +129,7 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder,
     for name in ("01_data_exploration", "02_training", "03_broken"):
         assert f"{name}.html" in page and (tmp_path / "report" / f"{name}.html").stat().st_size > 10_000
     assert "The simple_cnn network is right on" in page and "ValueError: on purpose" in page
+    assert page.count("Recorded on photographs") == 1 and "Eigenfaces + nearest neighbour is right on" in page
     assert str(tmp_path / "report" / "index.html") in done.stdout
     assert load_runs(tmp_path / "runs")["epochs"].tolist() == [1]
 
