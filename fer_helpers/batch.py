@@ -242,8 +242,9 @@ def _index(results: Iterable[Executed], faces: FaceSet, profile: str) -> nbforma
              f"Data: {faces.source}, {len(faces):,} images. Profile: {profile}."]
     for result in results:
         cells = nbformat.read(result.path, 4).cells
-        title = cells[0].source.splitlines()[0].lstrip("# ")
-        parts.append(f"## [{title}]({result.path.stem}.html)")
+        # papermill puts a notice above the title of a notebook that failed.
+        title = next((cell.source for cell in cells if cell.source.startswith("# ")), result.path.stem)
+        parts.append(f"## [{title.splitlines()[0].lstrip('# ')}]({result.path.stem}.html)")
         if result.error:
             parts.append(f"> **This notebook failed:** `{result.error}`")
         else:

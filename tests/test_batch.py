@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder,
     notebooks.mkdir()
     for name in ("01_data_exploration", "02_training"):
         (notebooks / f"{name}.ipynb").write_bytes((NOTEBOOKS / f"{name}.ipynb").read_bytes())
+    shutil.copytree(NOTEBOOKS.parent / "data" / "results", tmp_path / "data" / "results")
     broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Broken"),
                                              nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
                                              nbformat.v4.new_code_cell("raise ValueError('on purpose')")],
@@ -128,6 +130,7 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder,
     page = (tmp_path / "report" / "index.html").read_text()
     for name in ("01_data_exploration", "02_training", "03_broken"):
         assert f"{name}.html" in page and (tmp_path / "report" / f"{name}.html").stat().st_size > 10_000
+    assert page.count("This notebook failed") == 1 and "03 · Broken" in page
     assert "The simple_cnn network is right on" in page and "ValueError: on purpose" in page
     assert page.count("Recorded on photographs") == 1 and "Eigenfaces + nearest neighbour is right on" in page
     assert str(tmp_path / "report" / "index.html") in done.stdout
