@@ -176,10 +176,19 @@ class FaceSet:
         return dataclasses.replace(self, split=split)._inherit(self)
 
     def limit_train(self, count: int, seed: int = 0) -> FaceSet:
-        """Keep ``count`` random train images with the class shares unchanged (at least one each)."""
+        """Keep ``count`` random train images with the class shares unchanged (at least one each).
+
+        Raises
+        ------
+        FerError
+            If ``count`` is smaller than the number of classes.
+        """
         train = np.flatnonzero(self.split == "train")
         if count >= len(train):
             return self
+        if count < len(self.classes):
+            raise FerError(f"{self.source}: {count} train images cannot show {len(self.classes)} classes; set "
+                           f"train_limit to {len(self.classes)} or more")
         labels = self.labels.numpy()[train]
         order = np.random.default_rng(seed).permutation(len(train))
         # Rank of each image within its class, scaled to 0..1: the smallest ranks of all classes keep the shares.

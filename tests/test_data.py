@@ -347,6 +347,13 @@ def test_limit_train_above_what_is_there_keeps_everything(faces):
     assert faces.limit_train(10_000).ids.tolist() == faces.ids.tolist()
 
 
+def test_limit_train_never_drops_a_class(faces):
+    least = faces.limit_train(len(faces.classes)).only("train")
+    assert sorted(least.labels.tolist()) == list(range(len(faces.classes)))
+    with pytest.raises(FerError, match="set train_limit to 7 or more"):
+        faces.limit_train(len(faces.classes) - 1)
+
+
 def test_limit_train_of_a_smaller_count_is_contained_in_the_larger(faces):
     # A learning curve should grow its train set, not draw a new one for every point.
     assert set(faces.limit_train(30, 1).ids) <= set(faces.limit_train(60, 1).ids)
