@@ -221,8 +221,13 @@ def _points(gap: Estimate, sign: int = 1) -> str:
 # --- notebook 03
 
 
-def seed_difference(first: str, second: str, table: pd.DataFrame, images: int) -> str:
-    """Which of two architectures is better, from `dynamics.seed_differences` on so many test images."""
+def seed_difference(first: str, second: str, table: pd.DataFrame, images: int, learned: bool = True) -> str:
+    """Which of two architectures is better, from `dynamics.seed_differences` on so many test images.
+
+    ``learned``: whether at least one of them is shown to have; which of two guessers is luckier is no finding.
+    """
+    if not learned:
+        return f"{first} and {second} cannot be compared, since neither is shown to have learned anything"
     pooled, seeds = table.iloc[-1], len(table) - 1
     scope = (f"over {seeds} seeds and {images:,} images" if seeds > 1 else
              f"over {images:,} images; with one seed ({table.index[0]}) another could turn out differently")

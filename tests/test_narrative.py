@@ -181,6 +181,11 @@ def test_the_verdict_over_seeds_follows_the_interval(interval, verdict):
     assert "3 seeds and 1,960 images" in text
 
 
+def test_two_networks_that_learned_nothing_are_not_compared():
+    text = narrative.seed_difference("a", "b", seeds(0.05, 0.03, 0.07, 1), 1960, learned=False)
+    assert text == "a and b cannot be compared, since neither is shown to have learned anything"
+
+
 def test_with_one_seed_the_sentence_says_what_the_interval_leaves_out():
     text = narrative.seed_difference("a", "b", seeds(0.05, 0.03, 0.07, 1), 1960)
     assert "with one seed (seed 0)" in text and "1,960 images" in text
