@@ -189,7 +189,7 @@ def _embedded(classes: tuple[str, ...], style: str, folder: Path | str) -> tuple
         raise FerError(f"{path}: does not hold one finite vector a sentence; {_REINSTALL}, or {fix}")
     table = _of_style(table, style)
     table = table[table["emotion"].isin(classes)]
-    return table.reset_index(drop=True), F.normalize(embedded[table.index.to_numpy()], dim=1)
+    return table.reset_index(drop=True), F.normalize(embedded[list(table.index)], dim=1)
 
 
 if __name__ == "__main__":
