@@ -13,9 +13,9 @@ from torch import nn
 from .augment import normalise
 from .data import IMAGE_SIZE, FaceSet
 from .emotions import ACTION_UNITS, PROTOTYPES, REGIONS
-from .failures import grow
 from .files import FerError
 from .intervals import BOOTSTRAPS
+from .regions import grow
 
 METHODS = ("integrated gradients", "occlusion", "Grad-CAM")
 
@@ -36,7 +36,7 @@ def attribute(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, met
     targets : int64 (N,), the class asked about in each image: the answer given, or the true one.
     method : "integrated gradients" (Sundararajan et al. 2017, arXiv:1703.01365; ``steps`` points of the integral),
         "occlusion" (Zeiler & Fergus 2014, arXiv:1311.2901; squares of ``window`` pixels every ``stride``), both
-        measured from the image's own mean grey, as `failures.hide` paints; or "Grad-CAM" (Selvaraju et al. 2017,
+        measured from the image's own mean grey, as `regions.hide` paints; or "Grad-CAM" (Selvaraju et al. 2017,
         arXiv:1610.02391; without its final ReLU, so that the sign stays; at `last_maps`).
     batch_size : images at a time; captum holds ``steps`` or 16 variants of each.
 
@@ -186,7 +186,7 @@ def focus(maps: Mapping[str, torch.Tensor], mask: torch.Tensor, correct: np.ndar
 def attribution_by_region(maps: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> pd.DataFrame:
     """Mean share of |attribution| in each region and "elsewhere" (rows) by method (columns), beside their area.
 
-    ``masks`` are those of `failures.region_masks`, grown by a pixel; where two overlap the first keeps it.
+    ``masks`` are those of `regions.region_masks`, grown by a pixel; where two overlap the first keeps it.
     """
     left = torch.ones_like(next(iter(masks.values())))
     parts = {}

@@ -5,13 +5,16 @@ All random numbers are drawn on the CPU, so a seed means the same faces on every
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import v2
 
 from .files import FerError
+from .regions import layout_masks
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Policy:
     contrast : largest relative change of contrast either way.
     brightness : largest change of brightness either way, as a fraction of the full range.
     erase : probability that a random rectangle of 5–25% of the area is blanked (Zhong et al. 2020, arXiv:1708.04896).
+    hide : probability that one region of the average face (`regions.LAYOUT`) is blanked.
+    mix : "trivial", one random operation of random strength (TrivialAugment, Müller & Hutter 2021, arXiv:2103.10158),
+        or "augmix", a mixture of three chains of operations (Hendrycks et al. 2020, arXiv:1912.02781; without its
+        consistency loss), as torchvision has them, before anything else; "" for neither.
     """
 
     flip: bool = False
@@ -36,6 +43,8 @@ class Policy:
     contrast: float = 0.0
     brightness: float = 0.0
     erase: float = 0.0
+    hide: float = 0.0
+    mix: str = ""
 
 
 POLICIES: dict[str, Policy] = {
@@ -44,7 +53,10 @@ POLICIES: dict[str, Policy] = {
     "standard": Policy(flip=True, degrees=10, scale=0.1, shift=4, contrast=0.2, brightness=0.1),
     "strong": Policy(flip=True, degrees=15, scale=0.2, shift=6, contrast=0.3, brightness=0.15, erase=0.5),
 }
-
+POLICIES |= {f"standard+{name}": dataclasses.replace(POLICIES["standard"], **extra) for name, extra in (
+    ("erase", {"erase": 0.5}), ("hide", {"hide": 0.5}), ("trivial", {"mix": "trivial"}),
+    ("augmix", {"mix": "augmix"}))}
+_MIXES = {"trivial": v2.TrivialAugmentWide(fill=128), "augmix": v2.AugMix(fill=128)}
 
 #: Views of an image whose logits may be averaged at test time, see `views`.
 TTA = ("none", "flip", "ten_crop")
@@ -85,18 +97,10 @@ def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Ten
     float32 tensor (N, 1, 48, 48) on the device of ``images``. What leaves the frame is replaced by the nearest
     edge pixel, so no black border tells the network how an image was turned.
     """
-    batch, size, device = normalise(images), images.shape[-1], images.device
-    mirror, angle, zoom, move, gain, offset, corner, area, chosen = draws.split([1, 1, 1, 2, 1, 1, 2, 2, 1], dim=1)
-    if how.degrees or how.scale or how.shift:
-        angle, zoom = angle[:, 0] * torch.pi * how.degrees / 180, 1 + zoom[:, 0] * how.scale
-        sign = torch.where(mirror[:, 0] < 0, -1.0, 1.0) if how.flip else torch.ones(len(batch))
-        cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-        matrix = torch.stack([torch.stack([cos * sign, -sin, move[:, 0] * how.shift * 2 / size], 1),
-                              torch.stack([sin * sign, cos, move[:, 1] * how.shift * 2 / size], 1)], 1)
-        grid = F.affine_grid(matrix.to(device), list(batch.shape), align_corners=False)
-        batch = F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    elif how.flip:
-        batch = torch.where((mirror < 0).to(device)[..., None, None], batch.flip(-1), batch)
+    if how.mix:
+        images = _mix(images, how.mix, draws)
+    batch, size, device = warp(normalise(images), how, draws), images.shape[-1], images.device
+    gain, offset, corner, area, chosen = draws[:, 5:].split([1, 1, 2, 2, 1], dim=1)
     if how.contrast or how.brightness:
         gain = (1 + gain * how.contrast).to(device)[..., None, None]
         offset = (4 * offset * how.brightness).to(device)[..., None, None]
@@ -110,7 +114,37 @@ def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Ten
         inside = (line >= start[..., None]) & (line < (start + sides)[..., None])
         hole = inside[:, 0, :, None] & inside[:, 1, None, :] & (chosen < 2 * how.erase - 1)[..., None]
         batch = batch.masked_fill(hole[:, None].to(device), 0.0)
+    if how.hide:
+        masks = layout_masks()
+        which = ((corner[:, 0] + 1) / 2 * len(masks)).long().clamp_(max=len(masks) - 1)
+        hole = masks[which] & (chosen < 2 * how.hide - 1)[..., None]
+        batch = batch.masked_fill(hole[:, None].to(device), 0.0)
     return batch
+
+
+def warp(batch: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Tensor:
+    """What `augment` does to the geometry, of float (N, K, 48, 48): mirror, turn, zoom, shift, all K planes alike."""
+    size, device = batch.shape[-1], batch.device
+    mirror, angle, zoom, move = draws[:, :5].split([1, 1, 1, 2], dim=1)
+    if how.degrees or how.scale or how.shift:
+        angle, zoom = angle[:, 0] * torch.pi * how.degrees / 180, 1 + zoom[:, 0] * how.scale
+        sign = torch.where(mirror[:, 0] < 0, -1.0, 1.0) if how.flip else torch.ones(len(batch))
+        cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+        matrix = torch.stack([torch.stack([cos * sign, -sin, move[:, 0] * how.shift * 2 / size], 1),
+                              torch.stack([sin * sign, cos, move[:, 1] * how.shift * 2 / size], 1)], 1)
+        grid = F.affine_grid(matrix.to(device), list(batch.shape), align_corners=False)
+        return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where((mirror < 0).to(device)[..., None, None], batch.flip(-1), batch) if how.flip else batch
+
+
+def _mix(images: torch.Tensor, name: str, draws: torch.Tensor) -> torch.Tensor:
+    """torchvision's operations take one choice a call, so images go one by one; their chance comes from ``draws``."""
+    mixed = []
+    with torch.random.fork_rng(devices=[]):
+        for image, chance in zip(images.cpu(), draws, strict=True):
+            torch.manual_seed(int((chance.double() + 1).sum() * 2**40))
+            mixed.append(_MIXES[name](image[None])[0])
+    return torch.stack(mixed).to(images.device)
 
 
 def views(batch: torch.Tensor, tta: str = "none") -> Iterator[torch.Tensor]:

@@ -9,11 +9,15 @@ from typing import Any
 from .augment import TTA, policy
 from .emotions import class_set
 from .files import FerError
+from .heads import HEADS
 from .models import ANY_SIZE, check_arch
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
 LOSSES = ("cross_entropy", "soft_votes", "binary_cross_entropy")
+#: Settings of one method or another to learn better than by plain cross-entropy; all are off by default.
+METHOD_SETTINGS = ("head", "cbam", "focal", "contrast", "hard_negatives", "pretrain", "pretrain_epochs", "temperature",
+                   "guide", "teacher", "distill")
 #: Peak learning rate used when a configuration names none.
 DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4, "muon": 0.02}
 
@@ -39,7 +43,8 @@ class TrainConfig:
     loss : "cross_entropy"; "soft_votes" (cross-entropy to the FER+ vote shares); "binary_cross_entropy" (on a
         softmax, as in the original study: for its reproduction only).
     label_smoothing : share of the target spread over all classes, 0 to 1.
-    class_weights : "none" or "balanced" (inverse class frequency in train).
+    class_weights : "none", "balanced" (inverse class frequency in train) or "effective" (inverse effective number of
+        images, β = 0.999, Cui et al. 2019, arXiv:1901.05555); both average 1 over the train images.
     augmentation : a name of `augment.POLICIES`.
     precision : "fp32", "bf16" (autocast) or "auto" (see `training.choose_precision`).
     accumulate : parts that a batch is worked through in, to save memory; their gradients add up to that of the batch.
@@ -55,6 +60,18 @@ class TrainConfig:
     patience : stop after this many epochs without a better validation loss; None never stops early.
     val_fraction : share of train held out for model selection.
     train_limit : train on so many images only (class shares kept); None uses all.
+    head : what takes the place of average pooling and a dense classifier, one of `heads.HEADS`.
+    cbam : attention to channels and places in every residual block, see `heads.CBAM`.
+    focal : exponent γ of the focal loss; 0 is plain cross-entropy. See `losses.focal_loss`.
+    contrast : weight of a supervised contrastive loss beside the loss above, over two views of each image.
+    hard_negatives : how much more the classes that the validation images of a class are taken for count as its
+        negatives in that contrastive loss, see `losses.confusion_weights`.
+    pretrain, pretrain_epochs : "supcon" or "simclr" trains by the contrastive loss alone for so many of ``epochs``,
+        with and without the labels; "none" and 0 do not. If no epoch is left, the classifier stays untrained.
+    temperature : of the contrastive losses.
+    guide : weight of a loss that spreads the evidence over the regions of the face, see `losses.spread_loss`.
+    teacher, distill : an architecture, trained first by the same configuration, and the weight (0 to 1) that its
+        answers have against the labels, see `losses.distillation_loss`; None and 0 for no teacher.
     seed : of the initial weights, the order of images, augmentation, dropout, and the validation split.
     """
 
@@ -83,6 +100,17 @@ class TrainConfig:
     patience: int | None = None
     val_fraction: float = 0.1
     train_limit: int | None = None
+    head: str = "plain"
+    cbam: bool = False
+    focal: float = 0.0
+    contrast: float = 0.0
+    hard_negatives: float = 0.0
+    pretrain: str = "none"
+    pretrain_epochs: int = 0
+    temperature: float = 0.1
+    guide: float = 0.0
+    teacher: str | None = None
+    distill: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,17 +119,16 @@ class TrainConfig:
         object.__setattr__(self, "classes", len(class_set(self.classes)))
         policy(self.augmentation)
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
-                              ("class_weights", ("none", "balanced")), ("precision", ("auto", "fp32", "bf16")),
+                              ("class_weights", ("none", "balanced", "effective")),
+                              ("precision", ("auto", "fp32", "bf16")),
                               ("tta", TTA), ("keep", ("best", "last")), ("batch_norm", (True, False)),
-                              ("progressive", (True, False))):
+                              ("progressive", (True, False)), ("head", HEADS), ("cbam", (True, False)),
+                              ("pretrain", ("none", "supcon", "simclr"))):
             if getattr(self, name) not in allowed:
                 raise FerError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
                                f"{', '.join(map(str, allowed))}")
-        for name in ("batch_norm", "progressive"):
+        for name in ("batch_norm", "progressive", "cbam"):
             object.__setattr__(self, name, bool(getattr(self, name)))
-        if self.progressive and self.arch not in ANY_SIZE:
-            raise FerError(f"progressive=True needs a network for images of any size, {' or '.join(ANY_SIZE)}; "
-                           f"{self.arch} takes 48×48 only")
         if self.loss == "binary_cross_entropy" and self.label_smoothing:
             raise FerError("label_smoothing does nothing with loss='binary_cross_entropy'; leave one of them out")
         if self.lr is None:
@@ -112,7 +139,10 @@ class TrainConfig:
                 ("warmup_epochs", real, 0, 1000), ("epochs", whole, 1, 100_000), ("batch_size", whole, 2, 1 << 20),
                 ("accumulate", whole, 1, 1 << 20), ("ema", real, 0, 0.999999), ("label_smoothing", real, 0, 1),
                 ("clip_norm", real, 1e-9, 1e9), ("patience", whole, 1, 100_000),
-                ("val_fraction", real, 0.001, 0.9), ("train_limit", whole, 2, 1 << 40), ("seed", whole, 0, 2**31)):
+                ("val_fraction", real, 0.001, 0.9), ("train_limit", whole, 2, 1 << 40), ("focal", real, 0, 10),
+                ("contrast", real, 0, 100), ("hard_negatives", real, 0, 100), ("pretrain_epochs", whole, 0, 100_000),
+                ("temperature", real, 0.001, 100), ("guide", real, 0, 100), ("distill", real, 0, 1),
+                ("seed", whole, 0, 2**31)):
             value = getattr(self, name)
             if value is None and name in ("ema", "clip_norm", "patience", "train_limit"):
                 continue
@@ -124,6 +154,43 @@ class TrainConfig:
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
             raise FerError(f"accumulate={self.accumulate} cannot divide batch_size={self.batch_size} into equal parts "
                            "of two or more; choose a divisor of it")
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """Settings that only make sense together, or with some networks."""
+        if self.arch not in ANY_SIZE:
+            wants = {"progressive": self.progressive, "cbam": self.cbam, "guide": self.guide,
+                     "head": self.head != "plain"}
+            if asked := [name for name, on in wants.items() if on]:
+                raise FerError(f"{asked[0]}={getattr(self, asked[0])!r} needs a network with global pooling, "
+                               f"{' or '.join(ANY_SIZE)}; {self.arch} has none")
+        if self.guide and self.head not in ("plain", "attention"):
+            raise FerError(f"guide={self.guide} reads the evidence off a dense classifier of a map; head={self.head!r} "
+                           "has none, choose plain or attention")
+        if (self.pretrain == "none") != (self.pretrain_epochs == 0) or self.pretrain_epochs > self.epochs:
+            raise FerError(f"pretrain={self.pretrain!r} with pretrain_epochs={self.pretrain_epochs} of "
+                           f"epochs={self.epochs}; give both or neither, and no more epochs than there are")
+        if self.hard_negatives and not self.contrast:
+            raise FerError(f"hard_negatives={self.hard_negatives} weighs a contrastive loss; set contrast above 0 too")
+        if (self.contrast or self.pretrain_epochs) and self.accumulate > 1:
+            raise FerError(f"accumulate={self.accumulate} hides the images of a batch from each other, which "
+                           "contrastive losses compare; set it to 1")
+        if (self.teacher is None) != (self.distill == 0):
+            raise FerError(f"teacher={self.teacher!r} with distill={self.distill}; give both or neither")
+        if self.teacher is not None:
+            check_arch(self.teacher)
+
+    @property
+    def two_views(self) -> bool:
+        """Whether a step looks at two views of every image."""
+        return bool(self.contrast or self.pretrain_epochs)
+
+    def identity(self) -> str:
+        """Text that two configurations share if, and only if, they are equal."""
+        # These came after runs had been kept: left out while they are off, so that those runs keep their ids.
+        off = TrainConfig().to_dict()
+        return repr(sorted((name, value) for name, value in self.to_dict().items()
+                           if name not in METHOD_SETTINGS or value != off[name]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -6,22 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 from scipy.stats import fisher_exact
 from torch import nn
 
 from .classical import unit_observer
-from .data import IMAGE_SIZE, FaceSet
+from .data import FaceSet
 from .emotions import REGIONS
 from .evaluation import compare
 from .exploration import asymmetry, human_agreement, image_statistics
 from .files import FerError
 from .intervals import Estimate, difference, holm, wilson
+from .regions import hide, region_masks
 from .training import predict_logits
-
-#: Rows and columns (first, past the last) of each region on the average face, where no mask is known.
-LAYOUT = {"brows": (9, 16, 6, 42), "eyes": (16, 24, 6, 42), "nose": (22, 33, 16, 32), "mouth": (32, 43, 11, 37)}
 
 #: Types of failure in the order in which `failure_types` asks for them, each with what would mend it.
 TYPES = {
@@ -236,36 +232,8 @@ def lowest_against_highest(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 # --- Hidden regions --------------------------------------------------------------------------------------------------
 
 
-def region_masks(faces: FaceSet) -> dict[str, torch.Tensor]:
-    """bool (N, 48, 48) for each of `emotions.REGIONS`: the true masks, or `LAYOUT`'s boxes for photographs."""
-    if faces.regions is not None:
-        return {region: faces.region_mask(region) for region in REGIONS}
-    masks = {}
-    for region, (top, bottom, left, right) in LAYOUT.items():
-        box = torch.zeros(IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
-        box[top:bottom, left:right] = True
-        masks[region] = box.expand(len(faces), -1, -1)
-    return masks
-
-
-def grow(mask: torch.Tensor) -> torch.Tensor:
-    """A mask, bool (N, 48, 48), and one pixel around it: the outline of a part belongs to it."""
-    return F.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
-
-
-def hide(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Images with the masked pixels, and one pixel around them, replaced by the mean grey of the rest.
-
-    Both (N, 48, 48), uint8 and bool. The margin keeps the outline of the hidden part from giving it away.
-    """
-    mask = grow(mask)
-    rest = (~mask).flatten(1)
-    mean = (images.flatten(1).float() * rest).sum(1) / rest.sum(1).clamp_min(1)
-    return torch.where(mask, mean.round().to(torch.uint8)[:, None, None], images)
-
-
 def answers_without(model: nn.Module, faces: FaceSet) -> dict[str, np.ndarray]:
-    """int (N,), the class answered for each image: with "nothing" hidden, and with each of `region_masks` hidden."""
+    """int (N,), the class answered for each image: with "nothing" and with each of `regions.region_masks` hidden."""
     views = {"nothing": faces.images} | {region: hide(faces.images, mask)
                                          for region, mask in region_masks(faces).items()}
     return {region: predict_logits(model, images).argmax(1).numpy() for region, images in views.items()}

@@ -1,7 +1,8 @@
 """The architectures: a small registry whose entries share one signature, and their size and cost.
 
 Every network maps float images (N, in_chans, 48, 48) to logits (N, num_classes), and offers ``features(images)``,
-the (N, D) vector before the classifier, for the study of embeddings.
+the (N, D) vector before the classifier, for the study of embeddings. Those of `ANY_SIZE` also offer ``maps(images)``,
+what their ``pool`` makes that vector of, so that one of `heads` can take its place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from .data import IMAGE_SIZE
 from .files import FerError
+from .heads import AveragePool, attach_cbam, attach_head
 from .layers import speed_up
 
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {}
@@ -42,7 +44,8 @@ def check_arch(arch: str) -> None:
 
 
 def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm: bool = True,
-                 seed: int | None = None) -> nn.Module:
+                 seed: int | None = None, head: str = "plain", cbam: bool = False,
+                 class_names: tuple[str, ...] | None = None) -> nn.Module:
     """A freshly initialised network.
 
     Parameters
@@ -50,18 +53,29 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
     arch : one of `list_models`.
     num_classes, in_chans : sizes of the output and of the channel axis of the input.
     batch_norm : False leaves out batch normalisation, to study what it is worth; ``simple_cnn`` has none anyway.
-    seed : initialise from this seed without disturbing torch's global generator.
+    seed : initialise from this seed without disturbing torch's global generator. Whatever the head, the same seed
+        gives the layers below it the same weights.
+    head : one of `heads.HEADS`; any but "plain" needs a network of `ANY_SIZE`.
+    cbam : attention to channels and places in every residual block, see `heads.CBAM`; of `ANY_SIZE` only.
+    class_names : of the outputs, for ``head="text"``; None takes those of the class setting of that size.
 
     Raises
     ------
     FerError
-        If ``arch`` is unknown.
+        If ``arch`` or ``head`` is unknown, or the network cannot have that head.
     """
     check_arch(arch)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return speed_up(_REGISTRY[arch](num_classes, in_chans, batch_norm))
+        model = _REGISTRY[arch](num_classes, in_chans, batch_norm)
+        if (cbam or head != "plain") and arch not in ANY_SIZE:
+            raise FerError(f"head={head!r}, cbam={cbam}: {arch} does not pool over a map; choose "
+                           f"{' or '.join(ANY_SIZE)}")
+        if cbam:
+            attach_cbam(model)
+        attach_head(model, head, num_classes, class_names)
+        return speed_up(model)
 
 
 def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.DataFrame:
@@ -89,8 +103,18 @@ def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.Data
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arch")
 
 
+class Network(nn.Module):
+    """What the architectures share: logits are a dense classifier's of the features."""
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.classifier(features)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(images))
+
+
 @register_model
-class SimpleCNN(nn.Module):
+class SimpleCNN(Network):
     """The study's baseline: two 5×5 convolutions of 32 and 48 filters, one dense layer of 500 units."""
 
     name = "simple_cnn"
@@ -107,11 +131,8 @@ class SimpleCNN(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.body(images)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.features(images))
 
-
-class VGG(nn.Module):
+class VGG(Network):
     """3×3 stacks without shortcuts (Simonyan & Zisserman 2015, arXiv:1409.1556), with a head made for 48 px.
 
     Five poolings, odd sizes rounded up, leave 2×2×512 numbers of a 48×48 image. torchvision's head would blow them up
@@ -149,8 +170,8 @@ class VGG(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.stack(images))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.dropout(self.features(images)))
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.dropout(features))
 
 
 @register_model
@@ -166,7 +187,7 @@ class VGG19(VGG):
 
 
 @register_model
-class ResNet50(ResNet):
+class ResNet50(Network, ResNet):
     """torchvision's 50 layers with identity shortcuts (He et al. 2016, arXiv:1512.03385), stem made for 48 px.
 
     A 3×3 convolution replaces the 7×7 one, which would see a sixth of so small a face at once.
@@ -179,17 +200,21 @@ class ResNet50(ResNet):
                          norm_layer=nn.BatchNorm2d if batch_norm else _no_norm)
         self.conv1 = nn.Conv2d(in_chans, 64, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.pool, self.classifier = AveragePool(), self.fc
+        del self.avgpool, self.fc
+
+    def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the last stage whose map tells regions of a face apart (1024 on 3×3), and of the last (2048 on 2×2)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        regional = self.layer3(self.layer2(self.layer1(x)))
+        return regional, self.layer4(regional)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return self.avgpool(self.layer4(self.layer3(self.layer2(self.layer1(x))))).flatten(1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.features(images))
+        return self.pool(self.maps(images))
 
 
 @register_model
-class Compact(nn.Module):
+class Compact(Network):
     """Our fast residual network: a patch stem and three stages of one residual block, 64 to 256 filters.
 
     In the manner of the short ResNets of the CIFAR-10 speed records (Page 2018, DAWNBench): few wide layers, which
@@ -207,15 +232,17 @@ class Compact(nn.Module):
             nn.MaxPool2d(2), _conv(64, 128, batch_norm),
             _Residual(128, batch_norm),
             nn.MaxPool2d(2), _conv(128, 256, batch_norm),
-            _Residual(256, batch_norm),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            _Residual(256, batch_norm))
+        self.pool = AveragePool()
         self.classifier = nn.Linear(256, num_classes)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.body(images)
+    def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the last stage, 256 on 6×6, twice: it both tells regions apart and sees the whole face."""
+        last = self.body(images)
+        return last, last
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.features(images))
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.maps(images))
 
 
 class _Residual(nn.Module):

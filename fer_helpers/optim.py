@@ -1,4 +1,4 @@
-"""Losses, learning rates, optimizers and the running average of the weights: the mathematics of one training step."""
+"""Learning rates, optimizers and the running average of the weights: what a step makes of a gradient."""
 
 from __future__ import annotations
 
@@ -6,25 +6,19 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .config import TrainConfig
 
 
-def compute_loss(config: TrainConfig, logits: torch.Tensor, targets: torch.Tensor,
-                 class_weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean loss of float logits (B, C) to target probabilities (B, C)."""
-    if config.loss == "binary_cross_entropy":
-        # Keras averages the C binary terms and clips at 1e-7; both shape how weak this gradient is.
-        probs = logits.softmax(1).clamp(1e-7, 1 - 1e-7)
-        return F.binary_cross_entropy(probs, targets, class_weight)
-    return F.cross_entropy(logits, targets, class_weight, label_smoothing=config.label_smoothing)
-
-
 def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Share of the peak rate at ``step``, counted from 0; in 0..1. Plateau's halving is the trainer's to add."""
-    done = step / (config.epochs * steps_per_epoch)
+    """Share of the peak rate at ``step``, counted from 0; in 0..1. Plateau's halving is the trainer's to add.
+
+    Pre-training and what follows it go through the schedule once each.
+    """
+    epochs, before = config.epochs - config.pretrain_epochs, config.pretrain_epochs * steps_per_epoch
+    epochs, step = (config.pretrain_epochs, step) if step < before else (epochs, step - before)
+    done = step / (epochs * steps_per_epoch)
     warmup = config.warmup_epochs * steps_per_epoch
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if config.schedule == "step":
@@ -36,18 +30,14 @@ def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     return rise
 
 
-def create_optimizer(config: TrainConfig, model: nn.Module, dtype: torch.dtype = torch.float32
-                     ) -> torch.optim.Optimizer:
-    """The optimizer of ``config`` over all parameters; weight decay on those of two or more dimensions.
-
-    ``dtype`` is what muon multiplies its matrices in.
-    """
+def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of ``config`` over all parameters; weight decay on those of two or more dimensions."""
     if config.optimizer == "muon":
         # Neither filters on the pixels nor the classifier: their rows mean something one by one.
         hidden = {p for p in model.parameters() if p.ndim > 1 and p.shape[1] > 3 and len(p) > 10}
         return Muon([{"params": [p for p in model.parameters() if p in hidden], "orthogonal": True},
                      {"params": [p for p in model.parameters() if p not in hidden], "orthogonal": False}],
-                    config.lr, config.momentum, config.weight_decay, dtype)
+                    config.lr, config.momentum, config.weight_decay)
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -65,13 +55,10 @@ class Muon(torch.optim.Optimizer):
     moves equally far, not the strongest ones alone.
 
     ``torch.optim.Muon`` takes matrices only; here the filters of a convolution are rows of a matrix. Groups with
-    ``orthogonal`` False are trained by SGD with Nesterov momentum at the same rate. ``dtype`` is that of the iteration,
-    which forgives rounding: bfloat16 where the hardware has it (without, it is hundreds of times slower than float32).
+    ``orthogonal`` False are trained by SGD with Nesterov momentum at the same rate.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, weight_decay: float,
-                 dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -85,25 +72,32 @@ class Muon(torch.optim.Optimizer):
                 update = p.grad.add(buffer, alpha=group["momentum"])
                 if group["orthogonal"]:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    update = orthogonalise(update, self.dtype)
+                    update = orthogonalise(update)
                 p.add_(update, alpha=-group["lr"])
 
 
-def orthogonalise(weights: torch.Tensor, dtype: torch.dtype = torch.float32, steps: int = 5) -> torch.Tensor:
-    """The semi-orthogonal matrix nearest to ``weights`` (D, …), its rows flattened; singular values end in 0.7..1.2.
+def orthogonalise(weights: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """The semi-orthogonal matrix nearest to float32 ``weights`` (D, …), its rows flattened; singular values end in
+    0.7..1.2.
 
     Tall matrices are scaled up by the root of their ratio of sides, so that an output moves as far as in a square one.
     """
     matrix = weights.flatten(1)
-    x = (matrix / matrix.norm().clamp_min(1e-7)).to(dtype)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp_min(1e-7)
+    # Every step multiplies x by a polynomial of x xᵀ from the left. All of them commute, so the steps are taken with
+    # the small square matrices alone, and the long side is met twice, not twice a step.
+    gram = x @ x.T
+    product = torch.eye(len(gram), device=x.device)
     for _ in range(steps):
-        gram = x @ x.T
         # Coefficients of Jordan's quintic: steepest at 0, at the price of not converging exactly to 1.
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    x = x.T if tall else x
-    return x.to(weights.dtype).mul_(max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5).view(weights.shape)
+        factor = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        factor.diagonal().add_(3.4445)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
+    return (x.T if tall else x).mul_(max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5).reshape(weights.shape)
 
 
 class WeightAverage:

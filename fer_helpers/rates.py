@@ -124,12 +124,12 @@ def tune_rates(config: TrainConfig, faces: FaceSet, optimizers: Sequence[str], s
     return TunedRates(ranges, run_table(runs).assign(val_loss=[run.history["val_loss"].min() for run in runs]), best)
 
 
-def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet) -> list[Run]:
-    """The runs of those of ``configs`` whose training does not diverge, in order."""
+def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet, store: str | None = None) -> list[Run]:
+    """The runs of those of ``configs`` whose training does not diverge, in order; arguments as of `runs.train_run`."""
     runs = []
     for config in configs:
         with contextlib.suppress(Diverged):  # the run's folder keeps the reason
-            runs.append(train_run(config, faces))
+            runs.append(train_run(config, faces, store))
     return runs
 
 

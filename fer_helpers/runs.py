@@ -8,6 +8,7 @@ trains there is also checkpoint.pt; a run that failed has failure.json.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import platform
@@ -26,11 +27,11 @@ import torch
 from torch import nn
 
 from .checkpoints import delete_checkpoint
-from .config import TrainConfig
+from .config import METHOD_SETTINGS, TrainConfig
 from .data import FaceSet
 from .evaluation import Comparison, Evaluation, compare, evaluate
 from .files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
-from .models import create_model
+from .models import ANY_SIZE, create_model
 from .parallel import team
 from .training import Fitted, fit, predict_logits, prepare_faces
 
@@ -135,12 +136,13 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
         return Run(folder)
     if not len(view.clean_test().only("test")):
         raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
+    teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
     start, crew = time.perf_counter(), team()
     if crew.leads:
         write_json(folder / "config.json", config.to_dict())
         (folder / "failure.json").unlink(missing_ok=True)
     try:
-        fitted = fit(config, view, folder / "checkpoint.pt", device, progress)
+        fitted = fit(config, view, folder / "checkpoint.pt", device, progress, teacher)
     except FerError as error:
         if crew.leads:
             write_json(folder / "failure.json", {"error": str(error)})
@@ -149,6 +151,15 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
         _keep(folder, config, fitted, faces, view, start)
     crew.wait()
     return Run(folder)
+
+
+def teacher_config(config: TrainConfig) -> TrainConfig:
+    """The plain training of ``config.teacher`` that ``config`` learns from: same recipe, same seed, so that both leave
+    the same images out for validation."""
+    plain = TrainConfig()
+    other = {name: getattr(plain, name) for name in METHOD_SETTINGS}
+    return dataclasses.replace(config, **other, arch=config.teacher,
+                               progressive=config.progressive and config.teacher in ANY_SIZE)
 
 
 def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, view: FaceSet, start: float) -> None:
@@ -195,9 +206,8 @@ def record_run(run: Run, target: Path | str = RESULTS) -> Run:
 
 def run_id(config: TrainConfig, faces: FaceSet) -> str:
     """Readable and unique: the same settings on the same data have the same id, any change gives another."""
-    settings = sorted(config.to_dict().items())
     return (f"{config.arch}-{config.optimizer}-{config.schedule}-c{config.classes}-s{config.seed}-"
-            f"{digest(repr(settings), faces.fingerprint, length=8)}")
+            f"{digest(config.identity(), faces.fingerprint, length=8)}")
 
 
 def load_runs(store: Path | str | None = None) -> pd.DataFrame:
@@ -263,7 +273,8 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> n
     FerError
         If the file is missing or damaged, belongs to another architecture, or holds values that are not finite.
     """
-    model = create_model(config.arch, config.classes, batch_norm=config.batch_norm, seed=0)
+    model = create_model(config.arch, config.classes, batch_norm=config.batch_norm, seed=0, head=config.head,
+                         cbam=config.cbam)
     with explain_os_errors(path, "reading"):
         try:
             weights = safetensors.torch.load_file(path)

@@ -21,17 +21,24 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
-from .augment import augment, draw, normalise, policy, views
+from .augment import augment, draw, normalise, policy, views, warp
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .data import IMAGE_SIZE, FaceSet
 from .files import FerError, bar_options, digest
+from .learner import Learner
+from .losses import compute_loss, confusion_weights, contrastive_loss, distillation_loss, spread_loss
 from .models import create_model
-from .optim import WeightAverage, compute_loss, create_optimizer, lr_factor
+from .optim import WeightAverage, create_optimizer, lr_factor
 from .parallel import Team, team
+from .regions import planes, region_bits
 
 #: Share of the epochs from which a progressive training uses images of so many pixels a side.
 PROGRESSION = ((0.0, 32), (0.4, 40), (0.7, 48))
+
+
+#: Overlap of images that the effective number of a class allows for, as `TrainConfig.class_weights` cites it.
+EFFECTIVE_BETA = 0.999
 
 
 class Diverged(FerError):
@@ -67,7 +74,7 @@ def prepare_faces(config: TrainConfig, faces: FaceSet) -> FaceSet:
 
 
 def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = None, device: str = "auto",
-        progress: bool = True) -> Fitted:
+        progress: bool = True, teacher: nn.Module | None = None) -> Fitted:
     """Train a network.
 
     Parameters
@@ -78,13 +85,15 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
         before is kept beside it, in case the disk damages the last one.
     device : "cpu", "cuda", "mps" or "auto" (the first that is there of cuda, mps, cpu).
     progress : show a bar.
+    teacher : the trained network that ``config.teacher`` asks for; `runs.train_run` trains it.
 
     Inside `parallel.join` the processes of a team train one network together.
 
     Raises
     ------
     FerError
-        If a split is empty, the device is missing or the checkpoint belongs to another configuration or data.
+        If a split is empty, the device or the teacher is missing, the checkpoint belongs to another configuration or
+        data, or a team is to train by a contrastive loss.
     Diverged
         If the loss stops being finite.
     """
@@ -98,8 +107,13 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
     if config.batch_size % (crew.size * config.accumulate):
         raise FerError(f"batch_size={config.batch_size} cannot be shared equally by {crew.size} processes in "
                        f"accumulate={config.accumulate} parts; choose a multiple")
+    if config.two_views and crew.size > 1:
+        raise FerError("contrastive losses compare all images of a batch, which a team shares out; use one process")
+    if (config.teacher is None) != (teacher is None):
+        raise FerError(f"teacher={config.teacher!r}, but {'a' if teacher else 'no'} trained network was given; "
+                       "runs.train_run trains what is asked for")
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if where == "cuda" else []):
-        return Trainer(config, train, val, where, precision, crew).run(
+        return Trainer(config, train, val, where, precision, crew, teacher).run(
             checkpoint and Path(checkpoint), faces.fingerprint, progress)
 
 
@@ -107,38 +121,42 @@ class Trainer:
     """The state of one training, and the loop over it; `fit` is the door to it."""
 
     def __init__(self, config: TrainConfig, train: FaceSet, val: FaceSet, device: str, precision: str,
-                 team: Team) -> None:
+                 team: Team, teacher: nn.Module | None = None) -> None:
         self.config, self.device, self.precision, self.team = config, device, precision, team
         self.images, self.targets = train.images.to(device), _targets(config, train).to(device)
         self.hard_labels = train.labels.to(device)
         self.val_images, self.val_labels = team.share(val.images).to(device), team.share(val.labels)
         self.val_count = len(val)
-        self.class_weight = None
-        if config.class_weights == "balanced":
-            share = torch.bincount(train.labels, minlength=len(train.classes)) / len(train)
-            self.class_weight = (1 / (share * len(train.classes))).to(device)
+        self.classes, self.class_weight = train.classes, _class_weight(config, train)
+        if self.class_weight is not None:
+            self.class_weight = self.class_weight.to(device)
         self.model = self._network_of()
-        #: What a step runs: the network, or in a team its wrapper, which trains the same weights.
-        self.network = team.wrap(self.model, device)
-        self.optimizer = create_optimizer(config, self.model,
-                                          torch.bfloat16 if precision == "bf16" else torch.float32)
+        self.learner = Learner(config, self.model).to(device)
+        #: What a step runs: the learner, or in a team its wrapper, which trains the same weights.
+        self.network = team.wrap(self.learner, device)
+        self.teacher = teacher and copy.deepcopy(teacher).to(device, memory_format=torch.channels_last).eval()
+        self.regions = region_bits(train).to(device) if config.guide else None
+        self.optimizer = create_optimizer(config, self.learner)
         self.average = None if config.ema is None else WeightAverage(self.model, config.ema)
         self.steps_per_epoch = len(train) // config.batch_size
         self.history: list[dict[str, float]] = []
         self.best_loss, self.best_epoch, self.best_state = math.inf, 0, copy.deepcopy(self.model.state_dict())
         self.plateau, self.since_better = 1.0, 0
+        #: What the validation images were taken for last, rows true; nothing is known of them at first.
+        self.confusion = torch.zeros(len(train.classes), len(train.classes))
 
     def _network_of(self, state: dict[str, torch.Tensor] | None = None) -> nn.Module:
         """A network of its own with the weights of ``state``, or fresh ones."""
         config = self.config
-        model = create_model(config.arch, self.targets.shape[1], batch_norm=config.batch_norm, seed=config.seed)
+        model = create_model(config.arch, len(self.classes), batch_norm=config.batch_norm, seed=config.seed,
+                             head=config.head, cbam=config.cbam, class_names=self.classes)
         if state:
             model.load_state_dict(state)
         return model.to(device=self.device, memory_format=torch.channels_last)
 
     def run(self, checkpoint: Path | None, fingerprint: str, progress: bool) -> Fitted:
         config = self.config
-        identity = digest(repr(sorted(config.to_dict().items())), fingerprint)
+        identity = digest(config.identity(), fingerprint)
         if checkpoint is not None and (state := load_checkpoint(checkpoint, identity, self.device)):
             self._restore(state, checkpoint)
         with tqdm(total=config.epochs * self.steps_per_epoch, initial=len(self.history) * self.steps_per_epoch,
@@ -175,13 +193,15 @@ class Trainer:
         val_loss, val_accuracy = self._validate()
         if not math.isfinite(val_loss):
             raise self._diverged(f"validation loss is not finite after epoch {epoch + 1} (lr {rate:.3g})")
-        better = val_loss < self.best_loss
+        # Until pre-training ends the classifier has learned nothing: no epoch of it is better than the next.
+        pretraining = epoch < config.pretrain_epochs
+        better = pretraining or val_loss < self.best_loss
         self.history.append({
             "epoch": epoch + 1, "lr": rate, "train_loss": losses.mean().item(),
             "train_accuracy": self.team.sum(correct).item() / (self.steps_per_epoch * config.batch_size),
             "grad_norm": torch.stack(norms).mean().item(), "val_loss": val_loss, "val_accuracy": val_accuracy,
             "seconds": time.perf_counter() - start})
-        self.best_loss = min(val_loss, self.best_loss)
+        self.best_loss = math.inf if pretraining else min(val_loss, self.best_loss)
         self.since_better = 0 if better else self.since_better + 1
         if better or config.keep == "last":
             self.best_epoch = epoch + 1
@@ -204,25 +224,22 @@ class Trainer:
         -------
         Loss and number of correct answers, both of this process's share, and the norm of the gradient.
         """
-        config, side = self.config, _side(self.config, len(self.history))
+        config = self.config
         loss = hits = 0
         self.optimizer.zero_grad(set_to_none=True)
-        parts = list(zip(index.to(self.device).chunk(config.accumulate), draws.chunk(config.accumulate), strict=True))
+        # A second view of an image is changed as the first view of its neighbour is: chance enough, and none is drawn.
+        views = torch.stack([draws, draws.roll(1, 0)][:1 + config.two_views], 1)
+        parts = list(zip(index.to(self.device).chunk(config.accumulate), views.chunk(config.accumulate), strict=True))
         for turn, part in enumerate(parts, 1):
             rows, chance = map(self.team.share, part)
-            batch = augment(self.images[rows], policy(config.augmentation), chance)
-            if side != batch.shape[-1]:
-                batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)
             # In a team the gradients are exchanged once a batch, with the last part.
             unfinished = self.team.size > 1 and turn < len(parts)
             with self.network.no_sync() if unfinished else contextlib.nullcontext():
-                with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-                    logits = self.network(batch.contiguous(memory_format=torch.channels_last))
-                mean = compute_loss(config, logits.float(), self.targets[rows], self.class_weight) / len(parts)
-                mean.backward()
-            loss += mean.detach()
-            hits += (logits.detach().argmax(1) == self.hard_labels[rows]).sum()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf)
+                mean, right = self._losses(rows, chance)
+                (mean / len(parts)).backward()
+            loss += mean.detach() / len(parts)
+            hits += right
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_norm or math.inf)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -230,9 +247,46 @@ class Trainer:
             self.average.update(self.model, number)
         return loss, hits, norm
 
+    def _losses(self, rows: torch.Tensor, chance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean loss and number of correct answers of the train images ``rows``, changed by ``chance`` (B, views, …)."""
+        config, labels, how = self.config, self.hard_labels[rows], policy(self.config.augmentation)
+        whole = batch = torch.cat([augment(self.images[rows], how, draws) for draws in chance.unbind(1)])
+        side = _side(config, len(self.history))
+        if side != batch.shape[-1]:
+            batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+            out = self.network(batch.contiguous(memory_format=torch.channels_last), labels)
+            if self.teacher is not None:
+                with torch.no_grad():  # of the images in full: it may know no other size
+                    taught = self.teacher(whole[:len(rows)].contiguous(memory_format=torch.channels_last)).float()
+        logits = out.logits[:len(rows)].float()
+        right = (logits.detach().argmax(1) == labels).sum()
+        if len(self.history) < config.pretrain_epochs:
+            own = labels if config.pretrain == "supcon" else torch.arange(len(rows), device=labels.device)
+            # Fused optimizers take no step without a gradient for every weight, the classifier's included.
+            silent = 0 * out.logits.float().sum()
+            return contrastive_loss(out.projected.float(), own.repeat(2), config.temperature) + silent, right
+        loss = compute_loss(config, logits, self.targets[rows], self.class_weight)
+        if self.teacher is not None:
+            loss = (1 - config.distill) * loss + config.distill * distillation_loss(logits, taught)
+        if config.contrast:
+            weight = None
+            if config.hard_negatives:
+                weight = confusion_weights(self.confusion, config.hard_negatives).to(logits.device)
+            loss = loss + config.contrast * contrastive_loss(out.projected.float(), labels.repeat(2),
+                                                             config.temperature, weight)
+        if config.guide:
+            masks = warp(planes(self.regions[rows]).float(), how, chance[:, 0])
+            masks = F.adaptive_avg_pool2d(masks, out.evidence.shape[1:])
+            loss = loss + config.guide * spread_loss(out.evidence.flatten(1).float(), masks.flatten(2))
+        return loss, right
+
     def _validate(self) -> tuple[float, float]:
         model = self._network_of(self.average.state) if self.average else self.model
         logits = predict_logits(model, self.val_images, self.precision)
+        count = len(self.classes)
+        seen = torch.bincount(self.val_labels * count + logits.argmax(1), minlength=count * count).view(count, count)
+        self.confusion = self.team.sum(seen.float().to(self.device)).cpu()
         sums = torch.stack([F.cross_entropy(logits, self.val_labels, reduction="sum"),
                             (logits.argmax(1) == self.val_labels).sum().float()])
         loss, accuracy = (self.team.sum(sums.to(self.device)) / self.val_count).tolist()
@@ -247,15 +301,15 @@ class Trainer:
         return self.config.patience is not None and self.since_better >= self.config.patience
 
     def _state(self, identity: str) -> dict[str, Any]:
-        return {"identity": identity, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+        return {"identity": identity, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "average": self.average and self.average.state,
                 **{name: getattr(self, name) for name in self._PLAIN}}
 
-    _PLAIN = ("best_state", "history", "best_loss", "best_epoch", "plateau", "since_better")
+    _PLAIN = ("best_state", "history", "best_loss", "best_epoch", "plateau", "since_better", "confusion")
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         try:
-            self.model.load_state_dict(state["model"])
+            self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average:
                 self.average.state = state["average"]
@@ -310,6 +364,15 @@ def choose_precision(precision: str, device: str) -> str:
     # torch before 2.10 cannot tell; fp32 is right everywhere.
     capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
     return "bf16" if any(there for name, there in capabilities.items() if "bf16" in name) else "fp32"
+
+
+def _class_weight(config: TrainConfig, train: FaceSet) -> torch.Tensor | None:
+    """float32 (C,): how much the loss of each class counts, 1 on average over the train images; None for all alike."""
+    if config.class_weights == "none":
+        return None
+    count = torch.bincount(train.labels, minlength=len(train.classes)).double()
+    weight = 1 / count if config.class_weights == "balanced" else 1 / (1 - EFFECTIVE_BETA**count)
+    return (weight * count.sum() / (weight * count).sum()).float()
 
 
 def _targets(config: TrainConfig, faces: FaceSet) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import subprocess
@@ -20,9 +21,11 @@ import torch
 from matplotlib.figure import Figure
 
 from fer_helpers import plots
+from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.evaluation import Evaluation, evaluate
+from fer_helpers.training import Fitted, fit
 
 matplotlib.use("Agg")
 
@@ -74,6 +77,32 @@ def easy_faces(train: int = 16, test: int = 6, seed: int = 0, noise: float = 45,
     return FaceSet(easy_images(labels, seed, noise), torch.from_numpy(labels),
                    np.array([f"face{number:04d}" for number in range(len(labels))]), split, EMOTIONS,
                    votes=table if votes else None, source="easy faces")
+
+
+fit_quietly = functools.partial(fit, device="cpu", progress=False)
+
+
+def weights_equal(first: Fitted, second: Fitted) -> bool:
+    a, b = first.model.state_dict(), second.model.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def same_history(first: Fitted, second: Fitted) -> bool:
+    return first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
+
+
+def interrupt_fit(config: TrainConfig, faces: FaceSet, path: Path, after_steps: int) -> None:
+    """Fit until the user presses Ctrl-C in the step after so many."""
+    steps, backward = iter(range(after_steps)), torch.Tensor.backward
+
+    def interrupted(*args, **options):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return backward(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.Tensor, "backward", interrupted)
+        fit_quietly(config, faces, path)
 
 
 @pytest.fixture(scope="session")

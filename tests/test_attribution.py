@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fer_helpers import attribution, failures
+from fer_helpers import attribution, regions
 from fer_helpers.augment import normalise
 from fer_helpers.drawing import FaceParams, render
 from fer_helpers.emotions import ACTION_UNITS, EMOTIONS, REGIONS, action_unit_vector
@@ -120,9 +120,9 @@ def test_failures_are_matched_within_their_class_by_confidence_and_no_success_tw
 def test_the_region_of_a_unit_is_where_the_renderer_changes_the_picture_most(unit):
     faces = FaceParams.neutral(2)
     units = torch.tensor([action_unit_vector([]), action_unit_vector([unit])])
-    images, regions = render(dataclasses.replace(faces, action_units=units))
+    images, parts = render(dataclasses.replace(faces, action_units=units))
     change = (images[1].float() - images[0].float()).abs()
-    masks = {region: failures.grow(((regions >> bit) % 2 == 1).any(0, keepdim=True))[0]
+    masks = {region: regions.grow(((parts >> bit) % 2 == 1).any(0, keepdim=True))[0]
              for bit, region in enumerate(REGIONS)}
     density = {region: change[mask].mean() for region, mask in masks.items()}
     assert max(density, key=density.get) == attribution.UNIT_REGIONS[unit], density
@@ -136,7 +136,7 @@ def test_the_causal_regions_are_those_of_the_visible_units_of_the_own_class():
         rows.append([{6: six, 12: twelve, 4: four}.get(unit, 0.0) for unit in ACTION_UNITS])
     some = dataclasses.replace(faces.take(named.numpy()), action_units=torch.tensor(rows))
     mask = attribution.causal_regions(some)
-    eyes, mouth = failures.grow(some.region_mask("eyes")), failures.grow(some.region_mask("mouth"))
+    eyes, mouth = regions.grow(some.region_mask("eyes")), regions.grow(some.region_mask("mouth"))
     assert torch.equal(mask[0], eyes[0]) and torch.equal(mask[1], mouth[1])
     assert torch.equal(mask[2], eyes[2] | mouth[2]) and not mask[3].any()
     neutral = faces.take((faces.labels == EMOTIONS.index("neutral")).numpy())
@@ -167,9 +167,9 @@ def test_focus_is_one_for_chance_and_the_inverse_of_the_area_for_a_perfect_map()
 
 def test_attribution_by_region_adds_up_to_all_of_it(faces):
     maps = {"one": torch.randn(len(faces), 48, 48, generator=torch.Generator().manual_seed(0))}
-    table = attribution.attribution_by_region(maps, failures.region_masks(faces))
+    table = attribution.attribution_by_region(maps, regions.region_masks(faces))
     assert list(table.index) == [*REGIONS, "elsewhere"] and list(table) == ["area", "one"]
     assert np.allclose(table.sum(), 1) and np.allclose(table["area"], table["one"], atol=0.01)
-    mouth = {"one": failures.region_masks(faces)["mouth"].float()}
-    shares = attribution.attribution_by_region(mouth, failures.region_masks(faces))["one"]
+    mouth = {"one": regions.region_masks(faces)["mouth"].float()}
+    shares = attribution.attribution_by_region(mouth, regions.region_masks(faces))["one"]
     assert shares.idxmax() == "mouth" and shares["elsewhere"] == shares["brows"] == 0

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from fer_helpers.augment import POLICIES, TTA, Policy, draw, normalise, policy, views
 from fer_helpers.augment import augment as augment_drawn
 from fer_helpers.files import FerError
+from fer_helpers.regions import layout_masks
 
 IMAGES = easy_images(np.arange(14) % 7)
 DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
@@ -91,7 +93,7 @@ def test_the_empty_policy_only_normalises():
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Policy)])
 def test_every_range_of_a_policy_has_an_effect(field):
-    how = Policy(**{field: True if field == "flip" else 0.5})
+    how = Policy(**{field: {"flip": True, "mix": "trivial"}.get(field, 0.5)})
     assert not torch.equal(augment(IMAGES, how, seeded()), normalise(IMAGES))
 
 
@@ -193,10 +195,43 @@ def test_an_unknown_policy_lists_the_choices():
 
 
 def test_the_policies_grow_from_none_to_strong():
-    for weaker, stronger in zip(list(POLICIES.values()), list(POLICIES.values())[1:], strict=False):
+    for weaker, stronger in itertools.pairwise(map(policy, ("none", "flip", "standard", "strong"))):
         assert all(low <= high for low, high in
                    zip(dataclasses.astuple(weaker), dataclasses.astuple(stronger), strict=True))
         assert weaker != stronger
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if "+" in name])
+def test_what_is_added_to_the_standard_policy_is_added_to_all_of_it(name):
+    added = [field.name for field in dataclasses.fields(Policy)
+             if getattr(policy(name), field.name) != getattr(policy("standard"), field.name)]
+    assert len(added) == 1
+
+
+def test_a_hidden_region_is_one_box_of_the_average_face_in_about_half_of_the_images():
+    images = torch.full((400, 48, 48), 200, dtype=torch.uint8)
+    batch = augment(images, Policy(hide=0.5), seeded())[:, 0]
+    holes = batch == 0
+    boxes = list(layout_masks())
+    which = [next((number for number, box in enumerate(boxes) if torch.equal(hole, box)), None)
+             for hole in holes if hole.any()]
+    assert None not in which and 160 < len(which) < 240
+    assert min(which.count(number) for number in range(4)) > 30
+    assert torch.equal(batch[~holes], normalise(images)[:, 0][~holes])
+
+
+@pytest.mark.parametrize("name", ["trivial", "augmix"])
+def test_a_mixed_image_depends_on_its_own_draws_and_leaves_the_global_generator_alone(name):
+    torch.manual_seed(1)
+    state, draws = torch.get_rng_state(), draw(14, seeded())
+    first = augment_drawn(IMAGES, Policy(mix=name), draws)
+    assert torch.equal(torch.get_rng_state(), state)
+    draws[3] = draws[4]
+    again = augment_drawn(IMAGES, Policy(mix=name), draws)
+    same = (first == again).flatten(1).all(1)
+    assert same[[row for row in range(14) if row != 3]].all()
+    alike = augment_drawn(IMAGES[:1].expand(14, -1, -1), Policy(mix=name), draws)
+    assert torch.equal(alike[3], alike[4]) and len(alike.flatten(1).unique(dim=0)) > 8
 
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("ten_crop", 10)])

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_helpers import failures
-from fer_helpers.emotions import REGIONS
 from fer_helpers.files import FerError
 from fer_helpers.models import create_model
 from fer_helpers.runs import predict_table
@@ -203,23 +202,6 @@ def test_the_extremes_of_a_property_that_matters_differ_and_of_noise_do_not():
 
 
 # --- hidden regions
-
-
-def test_hiding_replaces_the_mask_and_nothing_far_from_it(faces):
-    mask = torch.zeros(len(faces), 48, 48, dtype=torch.bool)
-    mask[:, 10:20, 10:20] = True
-    hidden = failures.hide(faces.images, mask)
-    assert (hidden[:, 10:20, 10:20].flatten(1).float().std(1) == 0).all()
-    assert torch.equal(hidden[:, 21:], faces.images[:, 21:])
-
-
-def test_region_masks_are_exact_for_drawn_faces_and_boxes_for_photographs(drawn, faces):
-    assert torch.equal(failures.region_masks(drawn)["mouth"], drawn.region_mask("mouth"))
-    boxes = failures.region_masks(faces)
-    assert set(boxes) == set(REGIONS) and all(box.shape == faces.images.shape for box in boxes.values())
-    # The boxes must sit where faces have these parts: over the drawn masks, most of which they should cover.
-    for region, mask in failures.region_masks(drawn).items():
-        assert (mask & boxes[region][:1]).sum() / mask.sum() > 0.6, region
 
 
 def test_hiding_the_only_informative_region_costs_all_accuracy(smiles):

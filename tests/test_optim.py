@@ -30,6 +30,16 @@ def test_directions_are_kept_and_filters_are_rows():
     assert (rotated.diag() > 0.5).all()
 
 
+@given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 30))
+def test_orthogonalising_is_the_quintic_applied_to_the_singular_values(seed, rows, columns):
+    weights = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    left, values, right = torch.linalg.svd(weights / weights.norm(), full_matrices=False)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    expected = (left * values) @ right * max(1, rows / columns) ** 0.5
+    np.testing.assert_allclose(orthogonalise(weights.float()), expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("weights", [torch.zeros(4, 5), torch.zeros(4, 2, 3, 3)])
 def test_no_gradient_is_no_step(weights):
     assert torch.equal(orthogonalise(weights), weights)

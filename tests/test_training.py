@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import json
 import math
 import multiprocessing
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Payload, easy_faces
+from conftest import Payload, easy_faces, fit_quietly, interrupt_fit, same_history, weights_equal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,29 +24,18 @@ from fer_helpers.config import DEFAULT_LR, LOSSES, OPTIMIZERS, SCHEDULES, TrainC
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS, EMOTIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
+from fer_helpers.losses import compute_loss
 from fer_helpers.models import ANY_SIZE, Compact, create_model, list_models
-from fer_helpers.optim import WeightAverage, compute_loss, lr_factor
+from fer_helpers.optim import WeightAverage, lr_factor
 from fer_helpers.training import Diverged, choose_device, choose_precision, fit, predict_logits, prepare_faces
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
                    precision="fp32", warmup_epochs=0.0)
 OTHER_DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
 
-fit_quietly = functools.partial(fit, device="cpu", progress=False)
-
-
 @pytest.fixture(scope="module")
 def view(faces) -> FaceSet:
     return prepare_faces(TINY, faces)
-
-
-def weights_equal(first, second) -> bool:
-    a, b = first.model.state_dict(), second.model.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def same_history(first, second) -> bool:
-    return first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
 
 
 # ---------------------------------------------------------------- configuration
@@ -688,20 +676,6 @@ def test_resume_after_a_kill_within_saving_is_bit_identical(rename, few, tmp_pat
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert weights_equal(fit_quietly(config, few, path), fit_quietly(config, few))
-
-
-def interrupt_fit(config: TrainConfig, faces: FaceSet, path: Path, after_steps: int) -> None:
-    """Fit until the user presses Ctrl-C in the step after so many."""
-    steps, backward = iter(range(after_steps)), torch.Tensor.backward
-
-    def interrupted(*args, **options):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return backward(*args, **options)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(torch.Tensor, "backward", interrupted)
-        fit_quietly(config, faces, path)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -1,0 +1,66 @@
+"""A network with what only its training needs: a projection for contrastive losses, and the evidence behind a label."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .config import TrainConfig
+from .data import IMAGE_SIZE
+
+
+class Outputs(NamedTuple):
+    """What `Learner` says of B images: logits (B, C); projected (B, 128), or None; evidence (B, H, W), or None."""
+
+    logits: torch.Tensor
+    projected: torch.Tensor | None = None
+    evidence: torch.Tensor | None = None
+
+
+class Learner(nn.Module):
+    """Wraps ``model``, a result of `models.create_model`, for one training; its weights are the model's own.
+
+    The projection, two dense layers, is thrown away after training: a contrastive loss on the features themselves would
+    cost them what the views differ in (Chen et al. 2020, arXiv:2002.05709).
+    """
+
+    projection = 128
+
+    def __init__(self, config: TrainConfig, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.guided, self.projector = model, config.guide > 0, None
+        if config.two_views:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                width = _width(model)
+                self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True),
+                                               nn.Linear(width, self.projection))
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> Outputs:
+        """``images`` float (V·B, 1, H, W), the views of a batch one after another; ``labels`` int64 (B,)."""
+        if not self.guided and self.projector is None:
+            return Outputs(self.model(images))
+        evidence = None
+        if self.guided:
+            maps = self.model.maps(images)
+            features = self.model.pool(maps)
+            # A dense classifier of a weighted mean over places: the logit of a class is a sum over places, too.
+            last, weights = maps[1][:len(labels)], self.model.pool.weights(maps)[:len(labels)]
+            evidence = torch.einsum("bchw,bc->bhw", last, self.model.classifier.weight[labels])
+            evidence = evidence * weights.view(evidence.shape)
+        else:
+            features = self.model.features(images)
+        projected = None if self.projector is None else self.projector(features)
+        return Outputs(self.model.classify(features), projected, evidence)
+
+
+def _width(model: nn.Module) -> int:
+    """Numbers in the features of ``model``."""
+    parameter, was_training = next(model.parameters()), model.training
+    with torch.no_grad():
+        images = torch.zeros(1, parameter.shape[1], IMAGE_SIZE, IMAGE_SIZE, device=parameter.device)
+        width = model.eval().features(images).shape[1]
+    model.train(was_training)
+    return width
