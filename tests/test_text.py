@@ -129,7 +129,7 @@ def test_a_missing_or_torn_table_says_how_to_get_it_back(folder, content):
         text.prototypes(EMOTIONS, folder=folder)
 
 
-@pytest.mark.parametrize("spoil", [lambda rows: rows[1:], lambda rows: rows[0], lambda rows: rows * torch.nan])
+@pytest.mark.parametrize("spoil", [lambda rows: rows[1:], lambda rows: rows[:, 0], lambda rows: rows * torch.nan])
 def test_a_table_that_is_not_one_finite_vector_a_sentence_is_refused(folder, spoil):
     path = folder / "emotions.safetensors"
     with safetensors.safe_open(path, "pt") as file:
