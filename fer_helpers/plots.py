@@ -353,7 +353,7 @@ def corruption_gallery(image: torch.Tensor, names: Sequence[str] = (*CORRUPTIONS
     """One face, uint8 (48, 48), under every severity (columns) of each of ``names`` (rows, in two blocks)."""
     rows, wide = len(names) // 2 + 1, len(SEVERITIES)
     figure, axes = plt.subplots(rows, 2 * wide + 1, figsize=(1.6 * wide + 2.2, 0.8 * rows + 0.2), squeeze=False,
-                                width_ratios=[*[1] * wide, 1.1, *[1] * wide])
+                                width_ratios=[*[1] * wide, 0.1, *[1] * wide])
     for axis in axes.flat:
         axis.set_axis_off()
     for number, name in enumerate((*names, "as it is")):
@@ -379,7 +379,8 @@ def corruption_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
         for name, table in tables.items():
             accuracy = 1 - table[table["corruption"].isin(("none", *names))].groupby("severity")["error"].mean()
             axis.plot(accuracy.index, accuracy, marker="o", ms=3, label=name)
-        axis.set(title=f"mean of {len(measured & set(names))} {kind}", xlabel="severity (0: as it is)")
+        count = len(measured & set(names))
+        axis.set(title=f"mean of {count} {kind if count > 1 else kind[:-1]}", xlabel="severity (0: as it is)")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(ylabel="accuracy", ylim=(0, None))
     axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
