@@ -5,6 +5,7 @@ import pytest
 from conftest import texts
 
 from fer_helpers import plots
+from fer_helpers.corruptions import corrupt
 from fer_helpers.emotions import EMOTIONS
 
 pytestmark = pytest.mark.usefixtures("figure_style")
@@ -91,3 +92,36 @@ def test_what_was_not_measured_here_is_hatched_in_the_waterfall():
     assert [bool(bar.get_hatch()) for bar in figure.axes[0].patches] == [True, False]
     heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
     assert heights == {"14.0%": 0.14, "50.0%": 0.6} and set(heights) <= set(texts(figure))
+
+
+# --- corruptions
+
+
+@pytest.mark.parametrize("names", [("eyes", "low_resolution", "shift"), ("jpeg",), ("jpeg", "mask")])
+def test_the_corruption_gallery_shows_every_severity_beside_its_name(faces, names):
+    figure = plots.corruption_gallery(faces.images[0], names, seed=3)
+    by_row = {}
+    for axis in figure.axes:
+        if axis.images:
+            spec = axis.get_subplotspec()
+            block = spec.colspan.start > 5
+            by_row.setdefault((block, spec.rowspan.start), []).append(np.asarray(axis.images[0].get_array()))
+    rows = [by_row[place] for place in sorted(by_row)]
+    assert [len(row) for row in rows] == [5] * len(names) + [1]
+    for name, row in zip(names, rows, strict=False):
+        for severity, shown in enumerate(row, start=1):
+            assert np.array_equal(shown, corrupt(faces.images[:1], name, severity, seed=3)[0])
+    assert np.array_equal(rows[-1][0], faces.images[0])
+    assert {"severity 1", "severity 5", "as it is", names[-1].replace("_", "\n")} <= set(texts(figure))
+
+
+def test_corruption_curves_are_mean_accuracies_from_the_clean_images_on():
+    rows = [("none", 0, 0.2), ("jpeg", 1, 0.3), ("jpeg", 2, 0.5), ("shift", 1, 0.5), ("shift", 2, 0.9),
+            ("eyes", 1, 0.4), ("eyes", 2, 0.6)]
+    table = pd.DataFrame(rows, columns=["corruption", "severity", "error"])
+    figure = plots.corruption_curves({"plain": table, "better": table.assign(error=table["error"] / 2)})
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["mean of 2 corruptions", "mean of 1 occlusion"]
+    drawn = [[line.get_ydata() for line in axis.lines] for axis in figure.axes]
+    np.testing.assert_allclose(drawn, [[[0.8, 0.6, 0.3], [0.9, 0.8, 0.65]], [[0.8, 0.6, 0.4], [0.9, 0.8, 0.7]]])
+    assert {"plain", "better"} <= set(texts(figure))
+    assert len(plots.corruption_curves({"plain": table[:5]}).axes) == 1
