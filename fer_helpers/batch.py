@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from .config import TrainConfig
 from .data import FaceSet
 from .files import FerError, bar_options, write_atomic, write_json
+from .methods import configure
 from .readers import load_faces
 from .runs import Run, default_store, run_id
 
@@ -127,7 +128,8 @@ def sweep(axes: Mapping[str, Sequence[Any]], data: str = "", store: Path | str |
 
     Parameters
     ----------
-    axes : values to try for each field of `TrainConfig`; fields left out keep the notebook's defaults.
+    axes : values to try for each field of `TrainConfig`, and for ``method``, one of `methods.METHODS`; what is left
+        out keeps the notebook's defaults.
     data : as for `readers.load_faces`.
     store : folder of runs; each run keeps its executed notebook there, and a failed one its failure.json.
     jobs : processes at a time, sharing the processors; 0 takes one for every two processors.
@@ -180,7 +182,7 @@ def sweep(axes: Mapping[str, Sequence[Any]], data: str = "", store: Path | str |
 
 def plan_sweep(axes: Mapping[str, Sequence[Any]], notebook: Path, faces: FaceSet) -> dict[str, dict[str, Any]]:
     """Parameters of the notebook for each combination, by run id."""
-    known = {field.name for field in fields(TrainConfig)}
+    known = {"method"} | {field.name for field in fields(TrainConfig)}
     if unknown := set(axes) - known:
         raise FerError(f"sweep: unknown setting {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
     if empty := [name for name, values in axes.items() if not values]:
@@ -193,7 +195,7 @@ def plan_sweep(axes: Mapping[str, Sequence[Any]], notebook: Path, faces: FaceSet
         parameters["settings"] = defaults.get("settings", {}) | {
             name: value for name, value in chosen.items() if name not in defaults}
         settings = {name: value for name, value in parameters.items() if name in known} | parameters["settings"]
-        plan[run_id(TrainConfig.from_dict(settings), faces)] = parameters
+        plan[run_id(configure(settings), faces)] = parameters
     return plan
 
 

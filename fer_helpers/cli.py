@@ -13,7 +13,6 @@ import typer
 import yaml
 
 from . import parallel, pretrained, readers
-from .config import TrainConfig
 from .files import FerError
 from .models import model_table
 from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
@@ -55,11 +54,13 @@ def models(classes: int = 6) -> None:
 
 @app.command()
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
-    """Train one run, e.g. ``fer train arch=resnet50 optimizer=adam epochs=10``.
+    """Train one run, e.g. ``fer train arch=resnet50 optimizer=adam epochs=10 method=supcon``.
 
     In several processes: ``torchrun --nproc-per-node 2 --no-python fer train ...``.
     """
-    config = TrainConfig.from_dict({key: _one(key, values) for key, values in _settings(settings).items()})
+    from .methods import configure
+
+    config = configure({key: _one(key, values) for key, values in _settings(settings).items()})
     with parallel.join() as team:
         run = train_run(config, readers.load_faces(data, progress=team.leads), store)
     if team.leads:

@@ -56,7 +56,7 @@ def corrupt(images: torch.Tensor, name: str, severity: int, seed: int = 0) -> to
     Returns
     -------
     uint8 tensor (N, 48, 48). What leaves the range of grey stays black or white; what a turn or shift lets in is the
-    nearest edge pixel. Occlusions lie where the average face has its parts (`failures.LAYOUT`), and leave every other
+    nearest edge pixel. Occlusions lie where the average face has its parts (`regions.LAYOUT`), and leave every other
     pixel as it was.
 
     Raises

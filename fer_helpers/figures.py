@@ -20,8 +20,11 @@ from .emotions import REGIONS
 from .evaluation import Evaluation
 from .exploration import Eigenfaces
 from .failures import filter_failures
+from .methods import OUTCOMES
 from .plots import ACCENT, BASELINE, COLORS, INK, gallery
 from .rates import RateRange
+
+HELPS, HARMS = "#009e73", "#d55e00"
 
 # --- notebook 01
 
@@ -491,4 +494,41 @@ def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+# --- methods, notebooks 05 and 06
+
+
+def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> Figure:
+    """`methods.compare_methods`: for each of ``outcomes`` a panel, in it the difference of every method to the
+    baseline with its 95% interval. Coloured where it stands after correction: helps, harms."""
+    shown = table[(table["method"] != baseline) & table["outcome"].isin(outcomes)]
+    names = list(dict.fromkeys(shown["method"]))
+    outcomes = [name for name in outcomes if name in set(shown["outcome"])]
+    figure, axes = plt.subplots(1, len(outcomes), figsize=(1.55 * len(outcomes) + 1.6, 0.27 * len(names) + 1.3),
+                                sharey=True, squeeze=False)
+    for axis, outcome in zip(axes[0], outcomes, strict=True):
+        rows = shown[shown["outcome"] == outcome].set_index("method").loc[names]
+        start = table.set_index(["method", "outcome"]).loc[(baseline, outcome), "value"]
+        better = np.sign(rows["difference"]) * (1 if OUTCOMES[outcome] else -1)
+        colours = np.where(rows["p_holm"] >= 0.05, BASELINE, np.where(better > 0, HELPS, HARMS))
+        for place, (colour, (_, row)) in enumerate(zip(colours, rows.iterrows(), strict=True)):
+            axis.plot(row[["difference_low", "difference_high"]], [place, place], color=colour, lw=1.6)
+            axis.plot(row["difference"], place, "o", ms=4, color=colour)
+        axis.axvline(0, color=INK, lw=0.8)
+        # mCE is a ratio, all else a share.
+        style = "{:.2f}" if outcome == "mCE" else "{:.0%}"
+        axis.set_title(f"{outcome}\n{baseline}: {style.format(start)}", fontsize=8.5)
+        axis.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+        axis.xaxis.set_major_formatter((lambda value, _: f"{value:+.2g}") if outcome == "mCE" else
+                                       (lambda value, _: f"{100 * value:+.3g}"))
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="y", lw=0.4)
+    axes[0, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes[0, 0].invert_yaxis()
+    marks = [plt.Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
+        (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8)
+    figure.supxlabel("difference to the baseline, points (mCE: as a ratio)", fontsize=8.5)
     return figure

@@ -12,6 +12,7 @@ from scipy.stats import permutation_test, spearmanr
 
 from .evaluation import Comparison, Evaluation
 from .intervals import Estimate
+from .methods import OUTCOMES
 
 if TYPE_CHECKING:  # only a name in a signature; importing `classical` takes seconds
     from .classical import Leak
@@ -513,3 +514,53 @@ def failure_table(table: pd.DataFrame) -> str:
             for name, row in table.iterrows()]
     head = ("failure type", "errors", "share of errors, 95% interval", "evidence", "what would fix it")
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, (":--",) * len(head), *rows))
+
+
+# --- methods, notebooks 05 and 06
+
+
+def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") -> str:
+    """Which methods of `methods.compare_methods` change an outcome, and for which no difference was found."""
+    own = table[(table["outcome"] == outcome) & (table["method"] != baseline)]
+    start = table[(table["outcome"] == outcome) & (table["method"] == baseline)].iloc[0]
+    clear = own[own["p_holm"] < 0.05].sort_values("difference", ascending=not OUTCOMES[outcome])
+
+    def said(row: pd.Series) -> str:
+        scale, unit = (1, "") if outcome == "mCE" else (100, " points")
+        low, high, value = (scale * row[part] for part in ("difference_low", "difference_high", "difference"))
+        digits = 2 if outcome == "mCE" else 1
+        return (f"{row['method'].replace('_', ' ')} ({value:+.{digits}f}{unit} [{low:+.{digits}f}, "
+                f"{high:+.{digits}f}])")
+
+    better = (clear["difference"] > 0) == OUTCOMES[outcome]
+    value = f"{start['value']:.2f}" if outcome == "mCE" else f"{start['value']:.1%}"
+    parts = [f"{verb} by {listing(said(row) for _, row in rows.iterrows())}"
+             for verb, rows in (("made better", clear[better]), ("made worse", clear[~better])) if len(rows)]
+    rest = len(own) - len(clear)
+    if rest:
+        parts.append(f"no difference found for {'any of ' * (rest == len(own))}{rest}{' others' * (rest != len(own))}")
+    return (f"{outcome} ({value} by plain cross-entropy, {start['images']:,.0f} images, {start['seeds']:.0f} "
+            f"seed{'s' * int(start['seeds'] > 1)}): {'; '.join(parts)}")
+
+
+def method_table(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> str:
+    """`methods.compare_methods` as a table in Markdown: of the baseline its values, of every method the difference in
+    points (mCE: as a ratio) with its interval, bold where it stands after correction."""
+    lines = [["method", *outcomes], [":--", *["--:"] * len(outcomes)]]
+    for method, own in table.groupby("method", sort=False):
+        rows, line = own.set_index("outcome"), [method.replace("_", " ")]
+        for outcome in outcomes:
+            scale, digits = (1, 2) if outcome == "mCE" else (100, 1)
+            if outcome not in rows.index:
+                line.append("")
+                continue
+            row = rows.loc[outcome]
+            if method == baseline:
+                line.append("{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(
+                    *(scale * row[part] for part in ("value", "low", "high")), d=digits))
+                continue
+            text = "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(
+                *(scale * row[f"difference{part}"] for part in ("", "_low", "_high")), d=digits)
+            line.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

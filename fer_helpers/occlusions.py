@@ -1,4 +1,4 @@
-"""What hides parts of a face, six kinds in five sizes, laid where the average face has its parts (`failures.LAYOUT`).
+"""What hides parts of a face, six kinds in five sizes, laid where the average face has its parts (`regions.LAYOUT`).
 
 Only shapes and greys; `corruptions` lays them on images.
 """
@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from .data import IMAGE_SIZE
-from .failures import LAYOUT
+from .regions import LAYOUT
 
 #: What the severities 1 to 5 of each occlusion mean.
 _SIZES: dict[str, tuple[float, ...]] = {

@@ -262,3 +262,24 @@ def test_grown_confusions_are_numbered_only_where_they_are_sure():
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["eyes hidden", "mouth hidden"]
     numbers = [[text.get_text() for text in axis.texts if text.get_text()] for axis in figure.axes]
     assert numbers == [[], ["+30"]]
+
+
+# --- methods
+
+
+def test_method_outcomes_have_a_panel_an_outcome_and_colour_what_stands():
+    rows = [("plain", "accuracy", 0.4, np.nan, np.nan), ("plain", "ECE", 0.1, np.nan, np.nan),
+            ("cbam", "accuracy", 0.45, 0.05, 0.01), ("cbam", "ECE", 0.15, 0.05, 0.01),
+            ("focal", "accuracy", 0.41, 0.01, 0.6), ("focal", "ECE", 0.05, -0.05, 0.02)]
+    table = pd.DataFrame(rows, columns=["method", "outcome", "value", "difference", "p_holm"])
+    table = table.assign(difference_low=table["difference"] - 0.02, difference_high=table["difference"] + 0.02)
+    figure = figures.method_outcomes(table, ["accuracy", "ECE", "mCE"])
+    assert len(figure.axes) == 2  # mCE was not measured
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cbam", "focal"]
+    assert {"accuracy\nplain: 40%", "ECE\nplain: 10%"} <= set(texts(figure))
+
+    def colours(axis):
+        return [to_rgba(line.get_color()) for line in axis.lines if line.get_marker() == "o"]
+
+    helps, harms, unsure = map(to_rgba, (figures.HELPS, figures.HARMS, plots.BASELINE))
+    assert colours(figure.axes[0]) == [helps, unsure] and colours(figure.axes[1]) == [harms, helps]

@@ -410,3 +410,47 @@ def test_the_table_of_failures_is_markdown_with_a_row_a_type():
     head, rule, row = narrative.failure_table(table).splitlines()
     assert row == "| rare | 1,200 | 25.0% [10.0, 40.0] | seen | care |"
     assert head.count("|") == rule.count("|") == row.count("|")
+
+
+# --- methods
+
+
+def compared(**rows):
+    """A `methods.compare_methods` table of one outcome: by method (difference, p after Holm), around 40% for plain."""
+    first = {"method": "plain", "outcome": "accuracy", "value": 0.4, "low": 0.38, "high": 0.42, "seeds": 5,
+             "images": 3523}
+    return pd.DataFrame([first] + [
+        first | {"method": name, "value": 0.4 + gap, "difference": gap, "difference_low": gap - 0.01,
+                 "difference_high": gap + 0.01, "p_holm": p} for name, (gap, p) in rows.items()])
+
+
+def test_methods_are_named_only_where_their_difference_stands_after_correction():
+    text = narrative.method_findings(compared(cbam=(0.03, 0.01), focal=(-0.02, 0.04), hard_negatives=(0.02, 0.2)),
+                                     "accuracy")
+    assert text.startswith("accuracy (40.0% by plain cross-entropy, 3,523 images, 5 seeds): made better by cbam "
+                           "(+3.0 points [+2.0, +4.0]); made worse by focal (-2.0 points [-3.0, -1.0])")
+    assert text.endswith("no difference found for 1 others") and "hard" not in text
+
+
+def test_less_is_better_where_an_outcome_is_an_error():
+    table = compared(cbam=(-0.03, 0.01)).assign(outcome="ECE")
+    assert "made better by cbam (-3.0 points" in narrative.method_findings(table, "ECE")
+
+
+def test_no_difference_at_all_is_said():
+    text = narrative.method_findings(compared(cbam=(0.01, 0.5), text=(0.0, 1.0)), "accuracy")
+    assert text.endswith("no difference found for any of 2")
+
+
+def test_the_corruption_error_is_a_ratio_not_points():
+    table = compared(cbam=(-0.03, 0.01)).assign(outcome="mCE")
+    assert "mCE (0.40 by plain" in narrative.method_findings(table, "mCE")
+    assert "cbam (-0.03 [-0.04, -0.02])" in narrative.method_findings(table, "mCE")
+
+
+def test_the_table_of_methods_shows_the_baseline_and_bold_differences():
+    table = compared(cbam=(0.03, 0.01), hard_negatives=(0.02, 0.2))
+    lines = narrative.method_table(table, ["accuracy", "mCE"]).split("\n")
+    assert lines[0] == "| method | accuracy | mCE |"
+    assert lines[2:] == ["| plain | 40.0 [38.0, 42.0] |  |", "| cbam | **+3.0 [+2.0, +4.0]** |  |",
+                         "| hard negatives | +2.0 [+1.0, +3.0] |  |"]

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_helpers.corruptions import SEVERITIES, corrupt
-from fer_helpers.failures import LAYOUT
 from fer_helpers.occlusions import OCCLUSIONS, PATCH
+from fer_helpers.regions import LAYOUT
 
 BLACK, WHITE = (torch.full((40, 48, 48), value, dtype=torch.uint8) for value in (0, 255))
 

@@ -1,0 +1,379 @@
+"""Ways to learn better than by plain cross-entropy: settings of one `TrainConfig`, tuned alike and compared in pairs.
+
+What they compute is in `heads`, `losses` and `augment`; how they do is measured here, over seeds and images at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .config import TrainConfig
+from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from .data import FaceSet
+from .emotions import REGIONS
+from .files import FerError, write_atomic
+from .intervals import holm
+from .occlusions import OCCLUSIONS
+from .rates import converging_runs
+from .regions import hide, region_masks
+from .runs import Run, train_run
+from .training import predict_logits, prepare_faces
+
+BOOTSTRAPS = 1000
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to learn.
+
+    Attributes
+    ----------
+    direction : the remedy it belongs to, of those that the original study named, or "labels".
+    settings : what it changes in a `TrainConfig`.
+    strengths : values of one of its settings to try, by the setting's name; empty where it has no strength.
+    """
+
+    direction: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    strengths: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+METHODS: dict[str, Method] = {
+    "plain": Method("none"),
+    "regions": Method("regions", {"head": "regions"}),
+    "supcon": Method("contrast", {"contrast": 0.3}, {"contrast": (0.1, 0.3, 1.0, 3.0)}),
+    "hard_negatives": Method("contrast", {"contrast": 0.3, "hard_negatives": 1.0},
+                             {"hard_negatives": (0.5, 1.0, 2.0, 4.0)}),
+    "supcon_first": Method("contrast", {"pretrain": "supcon"}, {"temperature": (0.07, 0.1, 0.2, 0.5)}),
+    "simclr_first": Method("contrast", {"pretrain": "simclr"}, {"temperature": (0.07, 0.1, 0.2, 0.5)}),
+    "text": Method("text", {"head": "text"}),
+    "attention": Method("attention", {"head": "attention"}),
+    "cbam": Method("attention", {"cbam": True}),
+    "guided": Method("attention", {"guide": 0.1}, {"guide": (0.03, 0.1, 0.3, 1.0)}),
+    "erasing": Method("robustness", {"augmentation": "standard+erase"}),
+    "region_dropout": Method("robustness", {"augmentation": "standard+hide"}),
+    "augmix": Method("robustness", {"augmentation": "standard+augmix"}),
+    "trivial": Method("robustness", {"augmentation": "standard+trivial"}),
+    "soft_votes": Method("labels", {"loss": "soft_votes"}),
+    "focal": Method("labels", {"focal": 1.0}, {"focal": (0.5, 1.0, 2.0, 3.0)}),
+    "balanced": Method("labels", {"class_weights": "effective"}, {"class_weights": ("effective", "balanced")}),
+    "distilled": Method("labels", {"teacher": "resnet50", "distill": 0.5}, {"distill": (0.25, 0.5, 0.75, 0.9)}),
+}
+
+#: What a method is judged by, and whether more of it is better.
+OUTCOMES = {"accuracy": True, "clean accuracy": True, "macro F1": True, "fear recall": True, "fear → happiness": False,
+            "anger → happiness": False, "ECE": False, "mCE": False, "partial faces": False, "favourite region": False}
+
+
+def with_method(config: TrainConfig, method: str, **strength: Any) -> TrainConfig:
+    """``config`` with the settings of a method, and those of ``strength`` in place of its usual ones.
+
+    A method that pre-trains does so for half of the epochs, so that all methods take the same number of steps.
+
+    Raises
+    ------
+    FerError
+        If the method is unknown, or the network cannot have it.
+    """
+    if method not in METHODS:
+        raise FerError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
+    settings = {**METHODS[method].settings, **strength}
+    if "pretrain" in settings:
+        if config.epochs < 2:
+            raise FerError(f"method={method!r} pre-trains for half of the epochs; set epochs to 2 or more")
+        settings["pretrain_epochs"] = config.epochs // 2
+    return dataclasses.replace(config, **settings)
+
+
+def configure(settings: Mapping[str, Any]) -> TrainConfig:
+    """`TrainConfig.from_dict` of ``settings`` that may also name a ``method``, whose own settings win."""
+    rest = dict(settings)
+    method = rest.pop("method", "plain")
+    return with_method(TrainConfig.from_dict(rest), method)
+
+
+def trials(method: str) -> list[tuple[dict[str, Any], float]]:
+    """Eight ways to set a method: its strength (or label smoothing) and a factor of the learning rate."""
+    strengths = METHODS[method].strengths or {"label_smoothing": (0.0, 0.1)}
+    (name, values), = strengths.items()
+    factors = (0.25, 0.5, 1.0, 2.0) if len(values) == 2 else (0.5, 1.0)
+    return [({name: value}, factor) for value, factor in itertools.product(values, factors)]
+
+
+def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | None = None) -> pd.DataFrame:
+    """Try a method in eight ways on the validation images.
+
+    Parameters
+    ----------
+    config : of the short trainings, but for the method's settings; its rate is the one that factors multiply.
+    faces : the whole data set, as for `runs.train_run`. Its test images are not looked at for the choice.
+
+    Returns
+    -------
+    Data frame, best first: method, setting, value, factor (of the rate), val_accuracy (of the kept epoch) and run.
+    Trials that diverged are left out; a method of which all did is a `FerError`.
+    """
+    rows = []
+    for strength, factor in trials(method):
+        trial = with_method(config, method, **strength)
+        trial = dataclasses.replace(trial, lr=float(f"{trial.lr * factor:.2g}"))
+        (setting, value), = strength.items()
+        rows += [(method, setting, value, factor, _kept_accuracy(run), run)
+                 for run in converging_runs([trial], faces, store)]
+    if not rows:
+        raise FerError(f"method={method!r}: all trials diverged; lower lr")
+    table = pd.DataFrame(rows, columns=["method", "setting", "value", "factor", "val_accuracy", "run"])
+    return table.sort_values("val_accuracy", ascending=False, kind="stable", ignore_index=True)
+
+
+def tuned(config: TrainConfig, table: pd.DataFrame) -> TrainConfig:
+    """``config`` with the best of `tune_method`'s trials: the method, its strength, and its factor of the rate."""
+    best = table.iloc[0]
+    chosen = with_method(config, best["method"], **{best["setting"]: best["value"]})
+    return dataclasses.replace(chosen, lr=float(f"{config.lr * best['factor']:.2g}"))
+
+
+def run_methods(configs: Mapping[str, TrainConfig], faces: FaceSet, seeds: Iterable[int], store: str | None = None
+                ) -> dict[str, list[Run]]:
+    """Train each named configuration with every seed; finished runs are read."""
+    plan = [(name, dataclasses.replace(config, seed=seed)) for seed in seeds for name, config in configs.items()]
+    runs: dict[str, list[Run]] = {name: [] for name in configs}
+    for name, config in tqdm(plan, desc="methods"):
+        runs[name].append(train_run(config, faces, store, progress=False))
+    return runs
+
+
+@dataclass(frozen=True, eq=False)
+class MethodStudy:
+    """Several methods, tuned and compared under one protocol.
+
+    Attributes
+    ----------
+    tuning : every trial of every method, see `tune_method`.
+    outcomes : `compare_methods` with a first column ``arch``.
+    costs : data frame by arch and method: seconds (of training, mean), weights (count), both also relative to plain.
+    runs : the runs by arch and method, one a seed.
+    """
+
+    tuning: pd.DataFrame
+    outcomes: pd.DataFrame
+    costs: pd.DataFrame
+    runs: dict[str, dict[str, list[Run]]]
+
+
+def study_methods(config: TrainConfig, faces: FaceSet, names: Iterable[str], seeds: Mapping[str, int],
+                  trial: Mapping[str, Any], images: int = 200, store: str | None = None) -> MethodStudy:
+    """Tune each method on the architecture of ``config``, then train it on every architecture with several seeds.
+
+    Parameters
+    ----------
+    config : the plain recipe, equal for all: same steps, same augmentation unless that is the subject.
+    names : of `METHODS`; "plain" is always among them.
+    seeds : number of seeds by architecture. Architectures but the first take over what was tuned on it.
+    trial : settings of ``config`` that make a trial shorter, such as epochs and train_limit.
+    images : test images that `stress` looks at.
+
+    A teacher does not teach its own kind: "distilled" is left out for the architecture that teaches.
+    """
+    names = list(dict.fromkeys(["plain", *names]))
+    short = dataclasses.replace(config, **trial)
+    trials_of = {name: tune_method(short, faces, name, store) for name in tqdm(names, desc="tuning")}
+    runs: dict[str, dict[str, list[Run]]] = {}
+    for arch, count in seeds.items():
+        usual = dataclasses.replace(config, arch=arch)
+        chosen = {name: tuned(usual, table) for name, table in trials_of.items()}
+        runs[arch] = run_methods({name: own for name, own in chosen.items() if own.teacher != arch}, faces,
+                                 range(count), store)
+    answered = {arch: {name: [answers(run, stress(run, faces, images)) for run in own]
+                       for name, own in tqdm(methods.items(), desc=f"stress {arch}")} for arch, methods in runs.items()}
+    reference = answered.get("resnet50", {}).get("plain", [])
+    outcomes = [compare_methods(own, prepare_faces(config, faces).classes, reference).assign(arch=arch)
+                for arch, own in answered.items()]
+    tuning = pd.concat(trials_of.values(), ignore_index=True).drop(columns="run")
+    return MethodStudy(tuning, pd.concat(outcomes, ignore_index=True), _costs(runs), runs)
+
+
+def _costs(runs: Mapping[str, Mapping[str, list[Run]]]) -> pd.DataFrame:
+    rows = [(arch, name, float(np.mean([run.environment["train_seconds"] for run in own])),
+             sum(p.numel() for p in own[0].model().parameters()))
+            for arch, methods in runs.items() for name, own in methods.items()]
+    table = pd.DataFrame(rows, columns=["arch", "method", "seconds", "weights"])
+    plain = table[table["method"] == "plain"].set_index("arch").loc[table["arch"]]
+    return table.assign(seconds_ratio=table["seconds"].to_numpy() / plain["seconds"].to_numpy(),
+                        weights_ratio=table["weights"].to_numpy() / plain["weights"].to_numpy())
+
+
+def _kept_accuracy(run: Run) -> float:
+    history = run.history.set_index("epoch")
+    return float(history.loc[run.environment["best_epoch"], "val_accuracy"])
+
+
+# --- Outcomes, over seeds and images at once -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one run answered.
+
+    Attributes
+    ----------
+    table : data frame indexed by image id: true, predicted, confidence, in_train, as in `runs.Run.predictions`.
+    errors : what `stress` returns, or None where that was not measured.
+    """
+
+    table: pd.DataFrame
+    errors: pd.DataFrame | None = None
+
+
+def answers(run: Run, errors: pd.DataFrame | None = None) -> Answers:
+    """The test answers of a run."""
+    rows = run.predictions[run.predictions["split"] == "test"].set_index("id")
+    return Answers(rows[["true", "predicted", "confidence", "in_train"]], errors)
+
+
+def stress(run: Run, faces: FaceSet, images: int = 200) -> pd.DataFrame:
+    """How a run fares on worse pictures and hidden parts of ``images`` random test images; kept in its folder.
+
+    The same images, and the same chance, for every run on the same data.
+
+    Returns
+    -------
+    Data frame of int, indexed by image id: ``nothing``, 1 where the image as it is was answered wrongly; for each of
+    `corruptions.CORRUPTIONS` and `occlusions.OCCLUSIONS`, at how many of five severities; for each of
+    `emotions.REGIONS`, "hidden mouth" and so on, 1 where hiding it (`regions.hide`) led to a wrong answer.
+    """
+    path = run.folder / f"stress-{images}.csv"
+    if path.exists():
+        return pd.read_csv(path, index_col="id", dtype={"id": str})
+    test = faces.with_classes(run.config.classes).only("test")
+    some = test.take(np.random.default_rng(0).permutation(len(test))[:images])
+    model = run.model()
+
+    def wrong(shown: torch.Tensor) -> np.ndarray:
+        return (predict_logits(model, shown).argmax(1) != some.labels).int().numpy()
+
+    table = {"nothing": wrong(some.images)}
+    for name in (*CORRUPTIONS, *OCCLUSIONS):
+        table[name] = sum(wrong(corrupt(some.images, name, severity)) for severity in SEVERITIES)
+    table |= {f"hidden {region}": wrong(hide(some.images, mask)) for region, mask in region_masks(some).items()}
+    result = pd.DataFrame(table, index=pd.Index(some.ids, name="id"))
+    write_atomic(path, lambda temporary: result.to_csv(temporary))
+    return result
+
+
+def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...], reference: list[Answers],
+                    baseline: str = "plain", seed: int = 0) -> pd.DataFrame:
+    """Every outcome of every method, and its difference to ``baseline``, paired by seed and by image.
+
+    Parameters
+    ----------
+    runs : a list by method, with equal seeds in equal places; all were tested on the same images.
+    classes : the class names.
+    reference : the plain ResNet50, whose errors on corrupted images are 1 on the scale of mCE (Hendrycks & Dietterich
+        2019, arXiv:1903.12261); may be empty where no errors were measured.
+
+    "partial faces" is the share of wrong answers over all occlusions and severities; "favourite region" by how much
+    accuracy falls when the region that costs most is hidden.
+
+    Seeds and images are resampled independently (Owen 2007, "The pigeonhole bootstrap"), the same for both sides of a
+    difference. With a handful of seeds intervals are somewhat too narrow.
+
+    Returns
+    -------
+    Data frame, a row per method and outcome of `OUTCOMES`: method, outcome, value, low, high; difference,
+    difference_low, difference_high, p_value (bootstrap, two-sided) and p_holm, corrected for all rows; NaN for the
+    baseline itself. seeds, images.
+
+    Raises
+    ------
+    FerError
+        If a method's seeds or images are not those of the baseline.
+    """
+    first = runs[baseline][0].table
+    for name, own in runs.items():
+        if len(own) != len(runs[baseline]) or any(set(one.table.index) != set(first.index) for one in own):
+            raise FerError(f"{name} and {baseline} differ in seeds or test images; train both with the same ones")
+    random = np.random.default_rng(seed)
+    seeds, images = len(runs[baseline]), len(first)
+    # The first row is what was measured: every seed and every image once.
+    by_seed = np.vstack([np.ones(seeds), random.multinomial(seeds, np.full(seeds, 1 / seeds), BOOTSTRAPS)])
+    by_image = np.vstack([np.ones(images), random.multinomial(images, np.full(images, 1 / images), BOOTSTRAPS)])
+    weigh = _Weights(tuple(first.index), by_image, classes)
+    normal = weigh.corrupted(reference)
+    drawn = {name: np.einsum("bs,sbo->bo", by_seed / seeds, np.stack([weigh.outcomes(one, normal) for one in own]))
+             for name, own in runs.items()}
+    rows = []
+    for name, samples in drawn.items():
+        gaps = samples - drawn[baseline]
+        for number, outcome in enumerate(OUTCOMES):
+            value, gap = samples[:, number], gaps[:, number]
+            if np.isnan(value[0]):
+                continue
+            own, apart = ((column[0], *np.quantile(column[1:], (0.025, 0.975))) for column in (value, gap))
+            below, above = (gap[1:] <= 0).mean(), (gap[1:] >= 0).mean()
+            p_value = min(1.0, 2 * max(min(below, above), 1 / BOOTSTRAPS))
+            rows.append((name, outcome, *own, *(apart if name != baseline else (np.nan,) * 3),
+                         p_value if name != baseline else np.nan, seeds, images))
+    table = pd.DataFrame(rows, columns=["method", "outcome", "value", "low", "high", "difference", "difference_low",
+                                        "difference_high", "p_value", "seeds", "images"])
+    tested = table["p_value"].notna()
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p_value"].to_numpy())
+    return table
+
+
+class _Weights:
+    """Outcomes of runs under many weights of the same images: the sums of all resamples as matrix products."""
+
+    def __init__(self, ids: tuple[str, ...], weights: np.ndarray, classes: tuple[str, ...]) -> None:
+        self.ids, self.weights, self.classes = list(ids), weights, classes
+        self.place = pd.Series(range(len(ids)), index=self.ids)
+
+    def outcomes(self, run: Answers, normal: np.ndarray | None) -> np.ndarray:
+        """float64 (B, outcomes), in the order of `OUTCOMES`; NaN for what was not measured."""
+        table, count = run.table.loc[self.ids], len(self.classes)
+        true, answered = (table[column].map(self.classes.index).to_numpy() for column in ("true", "predicted"))
+        confusion = self._sums(true * count + answered, np.ones(len(true)), count * count).reshape(-1, count, count)
+        hits, of, given = np.einsum("bcc->bc", confusion), confusion.sum(2), confusion.sum(1)
+        correct, new = (true == answered).astype(float), (~table["in_train"].to_numpy(bool)).astype(float)
+        total = self.weights.sum(1)
+        confidence = table["confidence"].to_numpy()
+        bins = np.minimum((confidence * 15).astype(int), 14)
+        fear, anger, happiness = (self.classes.index(name) for name in ("fear", "anger", "happiness"))
+        mean_ce = partial = favourite = np.full(len(total), np.nan)
+        if run.errors is not None:
+            partial = self._means(run.errors[list(OCCLUSIONS)]).mean(1) / len(SEVERITIES)
+            hidden = self._means(run.errors[["nothing", *(f"hidden {region}" for region in REGIONS)]])
+            favourite = hidden[:, 1:].max(1) - hidden[:, 0]
+        if run.errors is not None and normal is not None:
+            mean_ce = (self._means(run.errors[list(CORRUPTIONS)]) / normal).mean(1)
+        return np.stack([
+            hits.sum(1) / total, self.weights @ (correct * new) / (self.weights @ new),
+            (2 * hits / np.maximum(of + given, 1)).mean(1), hits[:, fear] / np.maximum(of[:, fear], 1),
+            confusion[:, fear, happiness] / np.maximum(of[:, fear], 1),
+            confusion[:, anger, happiness] / np.maximum(of[:, anger], 1),
+            np.abs(self._sums(bins, correct - confidence, 15)).sum(1) / total, mean_ce, partial, favourite], 1)
+
+    def corrupted(self, runs: list[Answers]) -> np.ndarray | None:
+        """float64 (B, corruptions): mean wrong answers of several runs, or None."""
+        known = [self._means(run.errors[list(CORRUPTIONS)]) for run in runs if run.errors is not None]
+        return np.mean(known, 0) if known else None
+
+    def _means(self, errors: pd.DataFrame) -> np.ndarray:
+        """float64 (B, columns): weighted means of what was counted for some of the images."""
+        weights = self.weights[:, self.place.loc[errors.index]]
+        return weights @ errors.to_numpy(float) / np.maximum(weights.sum(1, keepdims=True), 1)
+
+    def _sums(self, group: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:
+        """float64 (B, groups): weighted sums of ``values`` (N,) by ``group`` (N,)."""
+        spread = np.zeros((len(group), groups))
+        spread[np.arange(len(group)), group] = values
+        return self.weights @ spread

@@ -1,0 +1,193 @@
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import easy_faces
+
+from fer_helpers import methods
+from fer_helpers.config import TrainConfig
+from fer_helpers.corruptions import CORRUPTIONS
+from fer_helpers.emotions import CLASS_SETS, REGIONS
+from fer_helpers.evaluation import compare_seeds, evaluate
+from fer_helpers.files import FerError
+from fer_helpers.methods import METHODS, OUTCOMES, Answers, compare_methods, trials, tune_method, tuned, with_method
+from fer_helpers.occlusions import OCCLUSIONS
+from fer_helpers.runs import default_store, train_run
+
+TINY = TrainConfig(arch="compact", epochs=2, batch_size=16, val_fraction=0.2, augmentation="standard", precision="fp32",
+                   optimizer="adam", lr=1e-3)
+SIX = CLASS_SETS[6]
+HARDER = (*CORRUPTIONS, *OCCLUSIONS)
+COUNTED = ["nothing", *HARDER, *(f"hidden {region}" for region in REGIONS)]
+
+
+def made_up(accuracy: float, seed: int, images: int = 300, errors: bool = True) -> Answers:
+    """Answers of a run that is right in about so many images, whose names and labels are always the same."""
+    random = np.random.default_rng(seed)
+    true = np.arange(images) % 6
+    answered = np.where(random.random(images) < accuracy, true, random.integers(0, 6, images))
+    names = np.array(SIX)
+    ids = pd.Index([f"face{number}" for number in range(images)], name="id")
+    table = pd.DataFrame({"true": names[true], "predicted": names[answered],
+                          "confidence": random.uniform(0.2, 1, images), "in_train": np.arange(images) % 10 == 0}, ids)
+    wrong = pd.DataFrame({name: random.binomial(5 if name in HARDER else 1, 1 - accuracy, 50)
+                          for name in COUNTED}, index=ids[:50])
+    return Answers(table, wrong if errors else None)
+
+
+@pytest.fixture(scope="module")
+def table():
+    runs = {name: [made_up(accuracy, start + seed) for seed in range(4)]
+            for name, accuracy, start in (("plain", 0.5, 0), ("better", 0.8, 10), ("alike", 0.5, 20))}
+    return compare_methods(runs, SIX, [made_up(0.4, 30)]).set_index(["method", "outcome"])
+
+
+# --- settings
+
+@pytest.mark.parametrize("arch", ["compact", "resnet50"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_a_valid_configuration_with_eight_different_trials(method, arch):
+    config = replace(TINY, arch=arch)
+    tried = {(with_method(config, method, **strength), factor) for strength, factor in trials(method)}
+    assert len(tried) == 8
+    assert (with_method(config, method) == config) == (method == "plain")
+
+
+def test_an_unknown_method_lists_the_choices():
+    with pytest.raises(FerError, match="method='moco' is unknown; choose one of plain, regions"):
+        with_method(TINY, "moco")
+
+
+def test_pre_training_takes_half_of_the_epochs_and_needs_two():
+    assert with_method(replace(TINY, epochs=5), "simclr_first").pretrain_epochs == 2
+    with pytest.raises(FerError, match="set epochs to 2"):
+        with_method(replace(TINY, epochs=1), "simclr_first")
+
+
+def test_tuning_tries_all_eight_and_hands_on_the_best(faces):
+    found = tune_method(replace(TINY, arch="compact", epochs=1), faces, "focal")
+    assert len(found) == 8 and found["val_accuracy"].is_monotonic_decreasing
+    best = found.iloc[0]["run"].config
+    chosen = tuned(replace(TINY, epochs=5, lr=0.02), found)
+    assert chosen.focal == best.focal and chosen.lr == pytest.approx(0.02 * best.lr / TINY.lr)
+    assert chosen.epochs == 5
+
+
+def test_a_method_whose_every_trial_diverges_is_named(faces):
+    # Weight decay times rate far above two: every step turns the weights round and makes them larger.
+    config = replace(TINY, arch="simple_cnn", optimizer="sgd", lr=50.0, weight_decay=10.0, schedule="constant",
+                     epochs=6)
+    with pytest.raises(FerError, match="method='plain': all trials diverged; lower lr"):
+        tune_method(config, faces, "plain")
+
+
+# --- outcomes
+
+def test_the_outcomes_are_those_that_evaluate_computes(table):
+    run = made_up(0.8, 10)
+    numbers = {name: number for number, name in enumerate(SIX)}
+    true, predicted = (run.table[column].map(numbers).to_numpy() for column in ("true", "predicted"))
+    confidence = run.table["confidence"].to_numpy()
+    # Probabilities whose largest is the answer's: the rest is shared by the others.
+    probs = np.repeat((1 - confidence[:, None]) / 5, 6, 1)
+    probs[np.arange(300), predicted] = confidence
+    sure = confidence > 0.5  # only there the answer is the most probable class
+    scores = evaluate(true[sure], probs[sure], SIX)
+    own = compare_methods({"plain": [Answers(run.table[sure])]}, SIX, []).set_index("outcome")["value"]
+    expected = {"accuracy": scores.accuracy, "macro F1": scores.macro_f1, "fear recall": scores.recall["fear"],
+                "fear → happiness": scores.rate("fear", "happiness"),
+                "anger → happiness": scores.rate("anger", "happiness"), "ECE": scores.ece}
+    for outcome, estimate in expected.items():
+        assert own[outcome] == pytest.approx(estimate.value), outcome
+    new = ~run.table["in_train"].to_numpy()[sure]
+    assert own["clean accuracy"] == pytest.approx((true == predicted)[sure][new].mean())
+    assert "mCE" not in own.index
+
+
+def test_mean_corruption_error_is_relative_to_the_reference():
+    one = made_up(0.5, 1)
+    half = Answers(one.table, one.errors * 0.5)
+    found = compare_methods({"plain": [one], "half": [half]}, SIX, [one]).set_index(["method", "outcome"])["value"]
+    assert found["plain", "mCE"] == pytest.approx(1) and found["half", "mCE"] == pytest.approx(0.5)
+
+
+def test_partial_faces_and_the_favourite_region_by_hand():
+    one = made_up(0.5, 1)
+    one.errors[list(OCCLUSIONS)] = 2
+    one.errors["nothing"] = [1] * 10 + [0] * 40
+    for region, errors in (("brows", 10), ("eyes", 20), ("nose", 5), ("mouth", 35)):
+        one.errors[f"hidden {region}"] = [1] * errors + [0] * (50 - errors)
+    found = compare_methods({"plain": [one]}, SIX, []).set_index("outcome")["value"]
+    assert found["partial faces"] == pytest.approx(2 / 5) and found["favourite region"] == pytest.approx(25 / 50)
+
+
+def test_differences_are_paired_and_their_interval_is_that_of_the_pigeonhole_bootstrap(table):
+    correct = [np.stack([(made_up(accuracy, start + seed).table.eval("true == predicted")) for seed in range(4)])
+               for accuracy, start in ((0.8, 10), (0.5, 0))]
+    expected, found = compare_seeds(*correct), table.loc[("better", "accuracy")]
+    assert found["difference"] == pytest.approx(expected.value)
+    assert found["difference_low"] == pytest.approx(expected.low, abs=0.015)
+    assert found["difference_high"] == pytest.approx(expected.high, abs=0.015)
+
+
+def test_what_is_better_is_found_and_what_is_alike_is_not(table):
+    assert table.loc[("better", "accuracy"), "p_holm"] < 0.05 < table.loc[("alike", "accuracy"), "p_holm"]
+    assert table.loc[("better", "mCE"), "difference_high"] < 0
+    assert (table["p_holm"].dropna() >= table["p_value"].dropna()).all()
+    assert table.loc["plain", "p_value"].isna().all() and table.loc["plain", "difference"].isna().all()
+    assert set(table.loc["better"].index) == set(OUTCOMES)
+    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+
+
+def test_a_method_identical_to_the_baseline_differs_by_nothing():
+    runs = [made_up(0.6, seed) for seed in range(3)]
+    found = compare_methods({"plain": runs, "copy": runs}, SIX, runs).set_index(["method", "outcome"]).loc["copy"]
+    assert (found[["difference", "difference_low", "difference_high"]] == 0).all(axis=None)
+    assert (found["p_value"] == 1).all()
+
+
+@pytest.mark.parametrize("other", [[made_up(0.5, 0)], [made_up(0.5, 0), made_up(0.5, 1, images=240)]])
+def test_runs_that_do_not_pair_are_refused(other):
+    with pytest.raises(FerError, match="other and plain differ in seeds or test images"):
+        compare_methods({"plain": [made_up(0.5, 0), made_up(0.5, 1)], "other": other}, SIX, [])
+
+
+def test_no_difference_is_claimed_too_often_where_there_is_none():
+    """Of twenty pairs of equal methods about one may look different at the 5% level, before correction."""
+    found = 0
+    for number in range(20):
+        runs = {name: [made_up(0.5, 1000 * number + 100 * place + seed, 150, errors=False) for seed in range(5)]
+                for place, name in enumerate(("plain", "other"))}
+        row = compare_methods(runs, SIX, []).set_index(["method", "outcome"]).loc[("other", "accuracy")]
+        found += row["p_value"] < 0.05
+    assert found <= 4
+
+
+# --- corrupted images
+
+def test_errors_under_stress_are_kept_with_the_run(monkeypatch):
+    few = easy_faces(train=12, test=4)
+    run = train_run(replace(TINY, arch="simple_cnn", epochs=4), few, progress=False)
+    first = methods.stress(run, few, images=12)
+    assert list(first.columns) == COUNTED and len(first) == 12 and first.index.is_unique
+    assert first.to_numpy().min() >= 0 and first[list(HARDER)].max(axis=None) <= 5
+    answered = run.predictions.query("split == 'test'").set_index("id").loc[first.index]
+    assert list(first["nothing"] == 1) == list(answered["true"] != answered["predicted"])
+    assert (default_store() / run.name / "stress-12.csv").exists()
+    monkeypatch.setattr(methods, "corrupt", None)  # read, not measured again
+    again = methods.stress(run, few, images=12)
+    pd.testing.assert_frame_equal(first, again, check_dtype=False)
+
+
+def test_methods_run_with_every_seed(faces):
+    configs = {name: replace(with_method(TINY, name), arch="compact", epochs=1, train_limit=32)
+               for name in ("plain", "attention")}
+    runs = methods.run_methods(configs, faces, seeds=range(2))
+    assert [run.config.seed for run in runs["attention"]] == [0, 1]
+    assert all(a.config.seed == b.config.seed for a, b in zip(*runs.values(), strict=True))
+    pairs = list(itertools.chain(*runs.values()))
+    assert len({run.name for run in pairs}) == 4
+    table = compare_methods({name: [methods.answers(run) for run in own] for name, own in runs.items()}, SIX, [])
+    assert set(table["method"]) == {"plain", "attention"} and set(table["seeds"]) == {2}
