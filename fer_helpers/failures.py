@@ -64,7 +64,7 @@ def describe_answers(predictions: pd.DataFrame, faces: FaceSet) -> pd.DataFrame:
     table["copies"] = alike.sum(1)
     table["conflicts"] = table["copies"] - alike[np.arange(len(test)), test.labels.numpy()]
     pictures = image_statistics(test).set_index("id")[["brightness", "contrast", "sharpness"]]
-    return table.join(pictures).assign(asymmetry=asymmetry(test.images).numpy())
+    return table.join(pictures.astype(float)).assign(asymmetry=asymmetry(test.images).numpy())
 
 
 def filter_failures(answers: pd.DataFrame, true: str = "any", predicted: str = "any",

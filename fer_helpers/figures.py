@@ -319,31 +319,49 @@ def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFr
     names = list(dict.fromkeys([*table["first"], *table["second"]]))
     points = np.array([words[name] for name in names])
     plane.scatter(*points.T, color=[COLORS[name] for name in names], s=70)
-    _label(plane, points, names, 9)
     plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
     plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
     plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(0.5, 10.5),
               ylim=(1.8, 7.6), title="what the words mean")
+    _label(plane, points, names, 9)
     error = [table["look"] - table["look_low"], table["look_high"] - table["look"]]
     pairs.errorbar(table["meaning"], table["look"], yerr=error, fmt="none", ecolor=BASELINE, lw=1)
     pairs.scatter(table["meaning"], table["look"], s=75, linewidth=3, zorder=3,
                   facecolor=table["first"].map(COLORS), edgecolor=table["second"].map(COLORS))
-    _label(pairs, table[["meaning", "look"]].to_numpy(), list(table["first"] + ", " + table["second"]), 8)
-    pairs.margins(x=0.28, y=0.08)
+    pairs.margins(x=0.15, y=0.08)
     pairs.set(xlabel="distance of the words", ylabel="distance of the class means, 95% interval",
               title="looks, for the network, against meaning")
+    _label(pairs, table[["meaning", "look"]].to_numpy(), list(table["first"] + ", " + table["second"]), 8)
     return figure
 
 
 def _label(axis: Axes, points: np.ndarray, names: Sequence[str], size: float) -> None:
-    """Names beside points (N, 2), each on the side away from its nearest neighbour."""
-    scaled = (points - points.mean(0)) / np.ptp(points, axis=0).clip(1e-9) * (1, 2)  # text is wide, not high
-    for number, name in enumerate(names):
-        gap = scaled - scaled[number]
-        near = np.where(np.arange(len(names)) == number, np.inf, np.hypot(*gap.T)).argmin()
-        right = gap[near, 0] < 0
-        axis.annotate(name, points[number], (8 if right else -8, 0), textcoords="offset points", va="center",
-                      ha="left" if right else "right", fontsize=size)
+    """Names beside points (N, 2), each where it covers least of the other names and points. Fixes the axis's limits."""
+    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())
+    axis.figure.draw_without_rendering()  # settles the layout, and with it what is near what
+    places = axis.transData.transform(points) * 72 / axis.figure.dpi  # in points of type, as ``size``
+    frame = np.concatenate(axis.transAxes.transform([(0, 0), (1, 1)])) * 72 / axis.figure.dpi
+    taken = [(*place - 5, *place + 5) for place in places]
+    for place, point, name in zip(places, points, names, strict=True):
+        width, height = 0.55 * size * len(name), 1.1 * size
+        boxes = {}
+        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+            offset = np.array([8.0 * across, (9.0 if across == 0 else 7.0) * up])
+            corner = place + offset + [(across - 1) / 2 * width, -height / 2]
+            box = (*corner, *corner + [width, height])
+            outside = width * height - _overlap(box, frame)
+            boxes[across, up] = box, sum(_overlap(box, other) for other in taken) + outside, offset
+        (across, _), (box, _, offset) = min(boxes.items(), key=lambda item: item[1][1])
+        taken.append(box)
+        axis.annotate(name, point, offset, textcoords="offset points", va="center", fontsize=size,
+                      ha={1: "left", 0: "center", -1: "right"}[across])
+
+
+def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Area that two boxes (left, bottom, right, top) share."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def distance_agreement(table: pd.DataFrame) -> Figure:
@@ -352,7 +370,7 @@ def distance_agreement(table: pd.DataFrame) -> Figure:
     values, notes = (pd.DataFrame(fill, index=names[1:], columns=names[:-1]) for fill in (np.nan, ""))
     for row in table.itertuples():
         values.loc[row.second, row.first] = row.rho
-        notes.loc[row.second, row.first] = f"{row.rho:+.2f}\np = {row.p_adjusted:.2g}"
+        notes.loc[row.second, row.first] = f"{row.rho:+z.2f}\np = {row.p_adjusted:.2g}"
     figure, axis = plt.subplots(figsize=(1.5 * len(names) + 1, 0.75 * len(names) + 0.8))
     sns.heatmap(values, annot=notes, fmt="", cmap="RdBu_r", vmin=-1, vmax=1, cbar=False, linewidths=1, ax=axis,
                 annot_kws={"fontsize": 9})
@@ -446,7 +464,7 @@ def grown_confusions(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
         change, clear = (own.pivot(index="true", columns="predicted", values=what).reindex(
             index=list(classes), columns=list(classes)) for what in ("value", "p_holm"))
         sns.heatmap(change, mask=change.isna(), cmap="RdBu_r", center=0, vmin=-0.5, vmax=0.5, cbar=False, linewidths=1,
-                    annot=(100 * change).map("{:+.0f}".format).where(clear < 0.05, ""), fmt="", ax=axis,
+                    annot=(100 * change).map("{:+z.0f}".format).where(clear < 0.05, ""), fmt="", ax=axis,
                     annot_kws={"fontsize": 7.5})
         axis.set_title(f"{region} hidden")
         axis.set(xlabel="predicted", ylabel="true" * (region == regions[0]))

@@ -83,7 +83,7 @@ def over_fitting(history: pd.DataFrame, best_epoch: int) -> str:
     best, last = history.set_index("epoch").loc[best_epoch], history.iloc[-1]
     gap = best["val_accuracy"] - best["train_accuracy"]
     text = (f"At the chosen epoch validation accuracy differs from that on the augmented train images by "
-            f"{100 * gap:+.1f} points. ")
+            f"{100 * gap:+z.1f} points. ")
     if last["epoch"] == best_epoch:
         return text + ("The last epoch was the best one: the run was still learning when it ended, so part of its "
                        "errors are those of an unfinished training.")
@@ -216,7 +216,7 @@ def _points(gap: Estimate, sign: int = 1) -> str:
     """As ``-1.5 points [-2.1, -0.9]``."""
     low, high = sorted((100 * sign * gap.low, 100 * sign * gap.high))
     value, low, high = (round(number, 1) + 0.0 for number in (100 * sign * gap.value, low, high))  # no "-0.0"
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    return f"{value:+z.1f} points [{low:+z.1f}, {high:+z.1f}]"
 
 
 # --- notebook 03
@@ -232,7 +232,7 @@ def seed_difference(first: str, second: str, table: pd.DataFrame, images: int, l
     pooled, seeds = table.iloc[-1], len(table) - 1
     scope = (f"over {seeds} seeds and {images:,} images" if seeds > 1 else
              f"over {images:,} images; with one seed ({table.index[0]}) another could turn out differently")
-    found = f"{100 * pooled['value']:+.1f} points [{100 * pooled['low']:.1f}, {100 * pooled['high']:.1f}], {scope}"
+    found = f"{100 * pooled['value']:+z.1f} points [{100 * pooled['low']:.1f}, {100 * pooled['high']:.1f}], {scope}"
     if pooled["low"] <= 0 <= pooled["high"]:
         return f"no difference between {first} and {second} can be shown ({found})"
     return f"{first} is {'better' if pooled['value'] > 0 else 'worse'} than {second} ({found})"
@@ -249,7 +249,7 @@ def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[
     verdict = "no relation can be shown" if test.pvalue >= 0.05 else (
         f"{y} {'rises' if test.statistic > 0 else 'falls'} with {x}")
     few = 2 / math.factorial(count) > 0.05  # the p-value of a perfect order
-    return (f"{verdict}: rank correlation {test.statistic:+.2f} between {x} and {y} over {count} {of}, permutation "
+    return (f"{verdict}: rank correlation {test.statistic:+z.2f} between {x} and {y} over {count} {of}, permutation "
             f"p = {test.pvalue:.2g}" + (f" (so few {of} that even a perfect order has p = "
                                         f"{2 / math.factorial(count):.2g})" if few else ""))
 
@@ -380,7 +380,7 @@ def same_confusions(who: str, found: Estimate, classes: int, images: int) -> str
         verdict = f"the network and {who} tend to confuse different classes"
     else:
         verdict = f"no relation found between the confusions of the network and of {who}"
-    return (f"{verdict} (rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] over "
+    return (f"{verdict} (rank correlation {found.value:+z.2f} [{found.low:+z.2f}, {found.high:+z.2f}] over "
             f"{classes * (classes - 1)} ordered pairs, {images:,} images)")
 
 
@@ -425,7 +425,7 @@ def agreement_of_distances(row: pd.Series) -> str:
         verdict = "they agree" if row["rho"] > 0 else "they disagree"
     limit = (f"p < 0.05 would take {row['detectable']:.2f}" if row["detectable"] == row["detectable"] else
              "so few classes cannot reach p < 0.05")
-    return (f"{row['first']} and {row['second']}: {verdict} (rank correlation {row['rho']:+.2f} over {row['pairs']} "
+    return (f"{row['first']} and {row['second']}: {verdict} (rank correlation {row['rho']:+z.2f} over {row['pairs']} "
             f"pairs, exact p = {row['p_value']:.2g}, {row['p_adjusted']:.2g} after Holm; {limit})")
 
 
@@ -529,8 +529,8 @@ def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") 
         scale, unit = (1, "") if outcome == "mCE" else (100, " points")
         low, high, value = (scale * row[part] for part in ("difference_low", "difference_high", "difference"))
         digits = 2 if outcome == "mCE" else 1
-        return (f"{row['method'].replace('_', ' ')} ({value:+.{digits}f}{unit} [{low:+.{digits}f}, "
-                f"{high:+.{digits}f}])")
+        return (f"{row['method'].replace('_', ' ')} ({value:+z.{digits}f}{unit} [{low:+z.{digits}f}, "
+                f"{high:+z.{digits}f}])")
 
     better = (clear["difference"] > 0) == OUTCOMES[outcome]
     value = f"{start['value']:.2f}" if outcome == "mCE" else f"{start['value']:.1%}"
@@ -559,7 +559,7 @@ def method_table(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "
                 line.append("{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(
                     *(scale * row[part] for part in ("value", "low", "high")), d=digits))
                 continue
-            text = "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(
+            text = "{:+z.{d}f} [{:+z.{d}f}, {:+z.{d}f}]".format(
                 *(scale * row[f"difference{part}"] for part in ("", "_low", "_high")), d=digits)
             line.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
         lines.append(line)

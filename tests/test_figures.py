@@ -168,8 +168,21 @@ def test_looks_and_meaning_label_every_word_and_every_pair():
                           "look": [1.0, 2, 3], "look_low": 0.5, "look_high": 3.5, "meaning": [1.0, 6, 5]})
     figure = figures.looks_and_meaning({"anger": (2, 6), "fear": (3, 6), "happiness": (8, 6)}, table)
     assert {"anger", "fear", "happiness", "anger, fear", "anger, happiness", "fear, happiness"} <= set(texts(figure))
-    sides = {text.get_text(): text.get_ha() for text in figure.axes[0].texts}
-    assert sides["anger"] == "right" and sides["fear"] == "left"  # away from each other
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_names_beside_points_cover_no_other_name_where_there_is_room(seed):
+    names = list(EMOTIONS[:6])
+    pairs = [(a, b) for number, a in enumerate(names) for b in names[number + 1:]]
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(pairs, columns=["first", "second"]).assign(
+        meaning=random.uniform(0, 8, 15), look=random.uniform(0.5, 1.5, 15))
+    table = table.assign(look_low=table["look"] - 0.05, look_high=table["look"] + 0.05)
+    figure = figures.looks_and_meaning({name: tuple(random.uniform(2, 7, 2)) for name in names}, table)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        boxes = [text.get_window_extent().padded(-1) for text in axis.texts]
+        assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[number + 1:])
 
 
 def test_agreement_of_distances_is_a_triangle_with_its_p_values():
