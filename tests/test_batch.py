@@ -18,6 +18,7 @@ from fer_helpers.cli import main
 from fer_helpers.config import TrainConfig
 from fer_helpers.emotions import EMOTIONS
 from fer_helpers.files import FerError
+from fer_helpers.methods import METHODS
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import load_runs
 from fer_helpers.synthetic import make_faces
@@ -198,3 +199,14 @@ def test_data_check_prints_a_table_or_json_and_fails_on_errors(folder, tmp_path)
                 Image.fromarray(np.zeros((48, 48), np.uint8)).save(blank / split / name / f"{split}{name}{number}.png")
     bad = fer("data", "check", blank, cwd=tmp_path)
     assert bad.returncode == 1 and "are blank" in bad.stdout
+
+
+def test_every_method_runs_from_the_workhorse(folder, tmp_path):
+    axes = {"method": list(METHODS), "arch": ["compact"], "epochs": [2], "train_limit": [48], "batch_size": [16],
+            "optimizer": ["adam"]}
+    table = batch.sweep(axes, str(folder), tmp_path, jobs=2, notebook=NOTEBOOKS / "02_training.ipynb", progress=False)
+    assert len(table) == len(METHODS) and set(table["method"]) == set(METHODS)
+    failed = table[table["status"] != "finished"]
+    # Drawn faces have no votes to learn from, and say so.
+    assert list(failed["method"]) == ["soft_votes"], list(failed["error"])
+    assert "has no human votes; FER+ (fer2013new.csv) must lie beside the images" in failed["error"].iloc[0]
