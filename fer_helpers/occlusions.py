@@ -87,7 +87,8 @@ def _sunglasses(half: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Two lenses with a frame, the bridge between them and the temples to the ears."""
     top, bottom, left, right = LAYOUT["eyes"]
     row, middle, away = (top + bottom) / 2, (left + right) / 2, (right - left) / 4
-    lenses = [_fine((eye - half, row - half), (eye + half, row + 0.8 * half)) for eye in (middle - away, middle + away)]
+    last = half - 1 / _FINE  # Pillow paints the last point too
+    lenses = [_fine((eye - half, row - half), (eye + last, row + 0.8 * last)) for eye in (middle - away, middle + away)]
     wires = [[(sign * (away + half - 1), row - 2), (sign * 23.5, row - 4)] for sign in (-1, 1)]
     wires = [_fine(*((middle + x, y) for x, y in wire))
              for wire in (*wires, [(half - away - 0.5, row - 1.5), (away - half + 0.5, row - 1.5)])]
