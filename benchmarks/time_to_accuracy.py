@@ -4,7 +4,9 @@ A fixed recipe, several seeds, no selection: every train image is used, the last
 looked at once, when training is over. Beside it the stock way of `throughput.py` (torchvision's ResNet18 in fp32 on PIL
 images) for as long as our slowest seed took, so that the two can be compared at equal time.
 
-    python benchmarks/time_to_accuracy.py --data FOLDER [--seeds 3] [--target 0.65] [--no-stock]
+    python benchmarks/time_to_accuracy.py --data FOLDER [--seeds 3] [--target 0.65] [--no-stock] [--keep FOLDER]
+
+With ``--keep`` an interrupted benchmark goes on from the last epoch; seconds are those of the epochs, pauses left out.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ def score(probs: torch.Tensor, test: FaceSet) -> Evaluation:
     return evaluate(test.labels.numpy(), probs.numpy(), test.classes)
 
 
-def ours(faces: FaceSet, config: TrainConfig) -> tuple[float, Evaluation]:
+def ours(faces: FaceSet, config: TrainConfig, keep: Path | None) -> tuple[float, Evaluation]:
     """Seconds of training, and the result on the test split."""
     view = prepare_faces(config, faces)
-    fitted, test = fit(config, view), view.only("test")
+    fitted, test = fit(config, view, keep and keep / f"seed{config.seed}.pt"), view.only("test")
     probs = predict_logits(fitted.model, test.images, fitted.precision, config.tta).softmax(1)
     return fitted.history["seconds"].sum(), score(probs, test)
 
@@ -67,12 +69,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--target", type=float, default=0.65)
     parser.add_argument("--no-stock", action="store_true")
+    parser.add_argument("--keep", type=Path, help="folder for checkpoints")
     options = parser.parse_args()
     faces = load_faces(options.data)
     rows = []
     for seed in range(options.seeds):
         config = TrainConfig(**RECIPE, seed=seed)
-        seconds, result = ours(faces, config)
+        seconds, result = ours(faces, config, options.keep)
         rows.append({"way": f"ours, seed {seed}", "seconds": seconds, "accuracy": result.accuracy.value,
                      "low": result.accuracy.low, "high": result.accuracy.high})
         print("{way}: {accuracy:.4f} [{low:.4f}, {high:.4f}] in {seconds:.0f} s".format(**rows[-1]), flush=True)
