@@ -2,21 +2,13 @@ import dataclasses
 import io
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_helpers.corruptions import (
-    CORRUPTIONS,
-    SEVERITIES,
-    corrupt,
-    corruption_errors,
-    mean_corruption_error,
-    relative_mean_corruption_error,
-)
+from fer_helpers.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corruption_errors
 from fer_helpers.files import FerError
 from fer_helpers.occlusions import OCCLUSIONS
 from fer_helpers.synthetic import make_faces
@@ -247,51 +239,3 @@ def test_networks_of_other_classes_empty_sets_and_unknown_names_are_errors(shade
         corruption_errors(Bright(), shades.take(np.arange(0)), progress=False)
     with pytest.raises(FerError, match="corruption='fog'"):
         corruption_errors(lambda images: pytest.fail("a pass before the names were checked"), shades, ("jpeg", "fog"))
-
-
-# --- against a reference
-
-
-def table(clean: float, noise: tuple[float, float], blur: tuple[float, float], images: int = 10) -> pd.DataFrame:
-    errors = [clean, *noise, *blur]
-    return pd.DataFrame({"corruption": ["none", "noise", "noise", "blur", "blur"], "severity": [0, 1, 2, 1, 2],
-                         "errors": [images * error for error in errors], "images": images, "error": errors})
-
-
-OWN, REFERENCE = table(0.1, (0.2, 0.4), (0.5, 0.5)), table(0.2, (0.3, 0.6), (0.4, 0.6))
-
-
-def test_the_mean_corruption_error_is_what_a_hand_finds():
-    # noise 0.6 / 0.9, blur 1.0 / 1.0
-    assert mean_corruption_error(OWN, REFERENCE) == pytest.approx((2 / 3 + 1) / 2)
-    # noise (0.1 + 0.3) / (0.1 + 0.4), blur (0.4 + 0.4) / (0.2 + 0.4)
-    assert relative_mean_corruption_error(OWN, REFERENCE) == pytest.approx((0.8 + 4 / 3) / 2)
-
-
-def test_the_order_of_rows_does_not_matter_and_the_plain_sum_needs_no_clean_row():
-    assert mean_corruption_error(OWN[::-1], REFERENCE) == mean_corruption_error(OWN, REFERENCE)
-    assert mean_corruption_error(OWN[1:], REFERENCE[1:]) == mean_corruption_error(OWN, REFERENCE)
-
-
-@given(st.lists(st.floats(0.01, 1), min_size=4, max_size=4), st.floats(0, 0.009))
-def test_a_reference_against_itself_is_one(errors, clean):
-    own = table(clean, errors[:2], errors[2:])
-    assert mean_corruption_error(own, own) == pytest.approx(1)
-    assert relative_mean_corruption_error(own, own) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("other", [REFERENCE[:-1], REFERENCE.assign(severity=[0, 1, 2, 1, 3]),
-                                   REFERENCE.assign(images=11), pd.concat([REFERENCE, REFERENCE[-1:]])])
-def test_tables_of_different_rows_are_not_compared(other):
-    for score in (mean_corruption_error, relative_mean_corruption_error):
-        with pytest.raises(FerError, match="different corruptions, severities or numbers of images"):
-            score(OWN, other)
-
-
-def test_a_reference_without_errors_sets_no_scale():
-    with pytest.raises(FerError, match="blur costs the reference nothing"):
-        mean_corruption_error(OWN, table(0, (0.1, 0.1), (0, 0)))
-    with pytest.raises(FerError, match="noise costs the reference nothing"):
-        relative_mean_corruption_error(OWN, table(0.3, (0.3, 0.3), (0.4, 0.4)))
-    with pytest.raises(FerError, match="row of corruption 'none' is missing"):
-        relative_mean_corruption_error(OWN[1:], REFERENCE[1:])
