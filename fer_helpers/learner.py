@@ -1,14 +1,17 @@
-"""A network with what only its training needs: a projection for contrastive losses, and the evidence behind a label."""
+"""A network with what only its training needs, a projection and the evidence behind a label, and what of its outputs a
+step minimises."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .config import TrainConfig
 from .data import IMAGE_SIZE
+from .losses import compute_loss, contrastive_loss, distillation_loss, spread_loss
 
 
 class Outputs(NamedTuple):
@@ -54,6 +57,39 @@ class Learner(nn.Module):
             features = self.model.features(images)
         projected = None if self.projector is None else self.projector(features)
         return Outputs(self.model.classify(features), projected, evidence)
+
+
+def pretraining_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor) -> torch.Tensor:
+    """The contrastive loss of two views of B images, by their ``labels`` (B,) or, for SimCLR, each for itself."""
+    own = labels if config.pretrain == "supcon" else torch.arange(len(labels), device=labels.device)
+    # Fused optimizers take no step without a gradient for every weight, the classifier's included.
+    silent = 0 * out.logits.float().sum()
+    return contrastive_loss(out.projected.float(), own.repeat(2), config.temperature) + silent
+
+
+def training_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor, targets: torch.Tensor,
+                  class_weight: torch.Tensor | None = None, taught: torch.Tensor | None = None,
+                  masks: torch.Tensor | None = None, pair_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """All that ``config`` asks for of B images, added up; of two views, logits and evidence are those of the first.
+
+    Parameters
+    ----------
+    labels, targets : int64 (B,) and float (B, C), see `losses.compute_loss`, as is class_weight.
+    taught : logits of the teacher, float (B, C).
+    masks : float (B, R, 48, 48), the regions that `losses.spread_loss` spreads the evidence over.
+    pair_weight : of `losses.contrastive_loss`.
+    """
+    logits = out.logits[:len(labels)].float()
+    loss = compute_loss(config, logits, targets, class_weight)
+    if taught is not None:
+        loss = (1 - config.distill) * loss + config.distill * distillation_loss(logits, taught)
+    if config.contrast:
+        apart = contrastive_loss(out.projected.float(), labels.repeat(2), config.temperature, pair_weight)
+        loss = loss + config.contrast * apart
+    if config.guide:
+        places = F.adaptive_avg_pool2d(masks, out.evidence.shape[1:])
+        loss = loss + config.guide * spread_loss(out.evidence.flatten(1).float(), places.flatten(2))
+    return loss
 
 
 def _width(model: nn.Module) -> int:

@@ -26,7 +26,7 @@ from .occlusions import OCCLUSIONS
 from .rates import converging_runs
 from .regions import hide, region_masks
 from .runs import Run, train_run
-from .training import predict_logits, prepare_faces
+from .training import predict_logits
 
 BOOTSTRAPS = 1000
 
@@ -101,6 +101,13 @@ def configure(settings: Mapping[str, Any]) -> TrainConfig:
     return with_method(TrainConfig.from_dict(rest), method)
 
 
+def overview() -> pd.DataFrame:
+    """Every method: direction, and its settings as text. Indexed by method."""
+    rows = {name: (method.direction, ", ".join(f"{key}={value}" for key, value in method.settings.items()))
+            for name, method in METHODS.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["direction", "settings"]).rename_axis("method")
+
+
 def trials(method: str) -> list[tuple[dict[str, Any], float]]:
     """Eight ways to set a method: its strength (or label smoothing) and a factor of the learning rate."""
     strengths = METHODS[method].strengths or {"label_smoothing": (0.0, 0.1)}
@@ -159,9 +166,10 @@ class MethodStudy:
     Attributes
     ----------
     tuning : every trial of every method, see `tune_method`.
-    outcomes : `compare_methods` with a first column ``arch``.
-    costs : data frame by arch and method: seconds (of training, mean), weights (count), both also relative to plain.
-    runs : the runs by arch and method, one a seed.
+    outcomes : `compare_methods` of every network, with a column ``network``.
+    costs : network, method, seconds (of training, mean over seeds), weights (count), and both relative to plain as
+        seconds_ratio and weights_ratio.
+    runs : by network and method, one a seed.
     """
 
     tuning: pd.DataFrame
@@ -170,44 +178,45 @@ class MethodStudy:
     runs: dict[str, dict[str, list[Run]]]
 
 
-def study_methods(config: TrainConfig, faces: FaceSet, names: Iterable[str], seeds: Mapping[str, int],
+def study_methods(recipes: Mapping[str, TrainConfig], faces: FaceSet, names: Iterable[str], seeds: Mapping[str, int],
                   trial: Mapping[str, Any], images: int = 200, store: str | None = None) -> MethodStudy:
-    """Tune each method on the architecture of ``config``, then train it on every architecture with several seeds.
+    """Tune each method on the first network, then train it on every network with several seeds.
 
     Parameters
     ----------
-    config : the plain recipe, equal for all: same steps, same augmentation unless that is the subject.
+    recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
+        unless augmentation is the subject. Networks but the first take over what was tuned on it.
     names : of `METHODS`; "plain" is always among them.
-    seeds : number of seeds by architecture. Architectures but the first take over what was tuned on it.
-    trial : settings of ``config`` that make a trial shorter, such as epochs and train_limit.
+    seeds : how many, by the names of ``recipes``.
+    trial : settings that make a recipe shorter for tuning, such as epochs and train_limit.
     images : test images that `stress` looks at.
 
-    A teacher does not teach its own kind: "distilled" is left out for the architecture that teaches.
+    The reference of mCE is the plain ResNet50 among ``recipes``; without one mCE is left out. A teacher does not teach
+    its own kind: "distilled" is left out for the architecture that teaches.
     """
     names = list(dict.fromkeys(["plain", *names]))
-    short = dataclasses.replace(config, **trial)
-    trials_of = {name: tune_method(short, faces, name, store) for name in tqdm(names, desc="tuning")}
-    runs: dict[str, dict[str, list[Run]]] = {}
-    for arch, count in seeds.items():
-        usual = dataclasses.replace(config, arch=arch)
-        chosen = {name: tuned(usual, table) for name, table in trials_of.items()}
-        runs[arch] = run_methods({name: own for name, own in chosen.items() if own.teacher != arch}, faces,
-                                 range(count), store)
-    answered = {arch: {name: [answers(run, stress(run, faces, images)) for run in own]
-                       for name, own in tqdm(methods.items(), desc=f"stress {arch}")} for arch, methods in runs.items()}
-    reference = answered.get("resnet50", {}).get("plain", [])
-    outcomes = [compare_methods(own, prepare_faces(config, faces).classes, reference).assign(arch=arch)
-                for arch, own in answered.items()]
-    tuning = pd.concat(trials_of.values(), ignore_index=True).drop(columns="run")
-    return MethodStudy(tuning, pd.concat(outcomes, ignore_index=True), _costs(runs), runs)
+    short = dataclasses.replace(next(iter(recipes.values())), **trial)
+    tables = {name: tune_method(short, faces, name, store) for name in tqdm(names, desc="tuning")}
+    runs, answered = {}, {}
+    for network, recipe in recipes.items():
+        chosen = {name: tuned(recipe, table) for name, table in tables.items()}
+        runs[network] = run_methods({name: own for name, own in chosen.items() if own.teacher != recipe.arch}, faces,
+                                    range(seeds[network]), store)
+        answered[network] = {name: [answers(run, stress(run, faces, images)) for run in own]
+                             for name, own in tqdm(runs[network].items(), desc=f"stress {network}")}
+    reference = next((answered[name]["plain"] for name, own in recipes.items() if own.arch == "resnet50"), [])
+    classes = runs[network]["plain"][0].metrics["test"].classes
+    outcomes = [compare_methods(own, classes, reference).assign(network=name) for name, own in answered.items()]
+    return MethodStudy(pd.concat(tables.values(), ignore_index=True).drop(columns="run"),
+                       pd.concat(outcomes, ignore_index=True), _costs(runs), runs)
 
 
 def _costs(runs: Mapping[str, Mapping[str, list[Run]]]) -> pd.DataFrame:
-    rows = [(arch, name, float(np.mean([run.environment["train_seconds"] for run in own])),
+    rows = [(network, name, float(np.mean([run.environment["train_seconds"] for run in own])),
              sum(p.numel() for p in own[0].model().parameters()))
-            for arch, methods in runs.items() for name, own in methods.items()]
-    table = pd.DataFrame(rows, columns=["arch", "method", "seconds", "weights"])
-    plain = table[table["method"] == "plain"].set_index("arch").loc[table["arch"]]
+            for network, methods in runs.items() for name, own in methods.items()]
+    table = pd.DataFrame(rows, columns=["network", "method", "seconds", "weights"])
+    plain = table[table["method"] == "plain"].set_index("network").loc[table["network"]]
     return table.assign(seconds_ratio=table["seconds"].to_numpy() / plain["seconds"].to_numpy(),
                         weights_ratio=table["weights"].to_numpy() / plain["weights"].to_numpy())
 

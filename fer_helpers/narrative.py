@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import permutation_test, spearmanr
 
+from .corruptions import CORRUPTIONS
 from .evaluation import Comparison, Evaluation
-from .intervals import Estimate
+from .intervals import Estimate, wilson
 from .methods import OUTCOMES
+from .occlusions import OCCLUSIONS
 
 if TYPE_CHECKING:  # only a name in a signature; importing `classical` takes seconds
     from .classical import Leak
@@ -499,6 +501,25 @@ def selection(table: pd.DataFrame, area: Estimate) -> str:
                     f"{wanted:.0%} of validation ({row['images']:,.0f} images)"
                     for wanted, row in table.iterrows() if wanted < 1)
     return f"accuracy is {found}, {estimate(table.loc[1.0])} on all; area under the risk–coverage curve {area}"
+
+
+def corruption_costs(table: pd.DataFrame) -> str:
+    """What `corruptions.corruption_errors` says of pictures as they are and at the highest severity, with Wilson
+    intervals: the corruption and the occlusion that cost most and least."""
+    def right(row: pd.Series) -> str:
+        return wilson(int(row["images"] - row["errors"]), int(row["images"])).percent
+
+    clean = table[table["corruption"] == "none"].iloc[0]
+    hardest = table[table["severity"] == table["severity"].max()].set_index("corruption").sort_values("error")
+    parts = []
+    for kind, names in (("of the corruptions", CORRUPTIONS), ("of the ways to hide a part", OCCLUSIONS)):
+        own = hardest[hardest.index.isin(names)]
+        if len(own) > 1:
+            least, most = own.iloc[0], own.iloc[-1]
+            parts.append(f"{kind} {most.name.replace('_', ' ')} costs most ({right(most)}) and "
+                         f"{least.name.replace('_', ' ')} least ({right(least)})")
+    return (f"of {clean['images']:,.0f} test images {right(clean)} are right as they are; at severity "
+            f"{hardest['severity'].iloc[0]}, {'; '.join(parts)}")
 
 
 def failure_shares(table: pd.DataFrame, count: int = 2) -> str:

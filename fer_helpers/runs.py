@@ -154,11 +154,11 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
 
 
 def teacher_config(config: TrainConfig) -> TrainConfig:
-    """The plain training of ``config.teacher`` that ``config`` learns from: same recipe, same seed, so that both leave
-    the same images out for validation."""
+    """The plain training of ``config.teacher`` that ``config`` learns from: same recipe at the optimizer's usual rate,
+    and same seed, so that both leave the same images out for validation."""
     plain = TrainConfig()
     other = {name: getattr(plain, name) for name in METHOD_SETTINGS}
-    return dataclasses.replace(config, **other, arch=config.teacher,
+    return dataclasses.replace(config, **other, arch=config.teacher, lr=None,
                                progressive=config.progressive and config.teacher in ANY_SIZE)
 
 

@@ -26,8 +26,8 @@ from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .data import IMAGE_SIZE, FaceSet
 from .files import FerError, bar_options, digest
-from .learner import Learner
-from .losses import compute_loss, confusion_weights, contrastive_loss, distillation_loss, spread_loss
+from .learner import Learner, pretraining_loss, training_loss
+from .losses import confusion_weights
 from .models import create_model
 from .optim import WeightAverage, create_optimizer, lr_factor
 from .parallel import Team, team
@@ -255,31 +255,21 @@ class Trainer:
         if side != batch.shape[-1]:
             batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            out = self.network(batch.contiguous(memory_format=torch.channels_last), labels)
+            out, taught = self.network(batch.contiguous(memory_format=torch.channels_last), labels), None
             if self.teacher is not None:
                 with torch.no_grad():  # of the images in full: it may know no other size
                     taught = self.teacher(whole[:len(rows)].contiguous(memory_format=torch.channels_last)).float()
-        logits = out.logits[:len(rows)].float()
-        right = (logits.detach().argmax(1) == labels).sum()
+        right = (out.logits[:len(rows)].detach().argmax(1) == labels).sum()
         if len(self.history) < config.pretrain_epochs:
-            own = labels if config.pretrain == "supcon" else torch.arange(len(rows), device=labels.device)
-            # Fused optimizers take no step without a gradient for every weight, the classifier's included.
-            silent = 0 * out.logits.float().sum()
-            return contrastive_loss(out.projected.float(), own.repeat(2), config.temperature) + silent, right
-        loss = compute_loss(config, logits, self.targets[rows], self.class_weight)
-        if self.teacher is not None:
-            loss = (1 - config.distill) * loss + config.distill * distillation_loss(logits, taught)
-        if config.contrast:
-            weight = None
-            if config.hard_negatives:
-                weight = confusion_weights(self.confusion, config.hard_negatives).to(logits.device)
-            loss = loss + config.contrast * contrastive_loss(out.projected.float(), labels.repeat(2),
-                                                             config.temperature, weight)
+            return pretraining_loss(config, out, labels), right
+        masks = None
         if config.guide:
             masks = warp(planes(self.regions[rows]).float(), how, chance[:, 0])
-            masks = F.adaptive_avg_pool2d(masks, out.evidence.shape[1:])
-            loss = loss + config.guide * spread_loss(out.evidence.flatten(1).float(), masks.flatten(2))
-        return loss, right
+        pair_weight = None
+        if config.hard_negatives:
+            pair_weight = confusion_weights(self.confusion, config.hard_negatives).to(labels.device)
+        return training_loss(config, out, labels, self.targets[rows], self.class_weight, taught, masks,
+                             pair_weight), right
 
     def _validate(self) -> tuple[float, float]:
         model = self._network_of(self.average.state) if self.average else self.model

@@ -167,7 +167,7 @@ def test_with_all_weight_on_the_teacher_the_labels_do_not_matter(view):
 
 
 def test_a_run_trains_its_teacher_first_by_the_same_recipe(faces):
-    config = replace(TINY, teacher="simple_cnn", distill=0.5, label_smoothing=0.1, progressive=True)
+    config = replace(TINY, teacher="simple_cnn", distill=0.5, label_smoothing=0.1, progressive=True, lr=0.002)
     taught = teacher_config(config)
     assert taught == replace(TINY, arch="simple_cnn", label_smoothing=0.1)
     train_run(config, faces, progress=False)

@@ -191,3 +191,26 @@ def test_methods_run_with_every_seed(faces):
     assert len({run.name for run in pairs}) == 4
     table = compare_methods({name: [methods.answers(run) for run in own] for name, own in runs.items()}, SIX, [])
     assert set(table["method"]) == {"plain", "attention"} and set(table["seeds"]) == {2}
+
+
+def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces):
+    recipes = {"small": replace(TINY, arch="compact", epochs=1, train_limit=48),
+               "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)}
+    study = methods.study_methods(recipes, faces, ["cbam", "distilled"], {"small": 2, "large": 1},
+                                  {"train_limit": 32}, images=6)
+    assert study.tuning.groupby("method").size().to_dict() == {"plain": 8, "cbam": 8, "distilled": 8}
+    found = study.outcomes.groupby("network")["method"].unique()
+    assert list(found["small"]) == ["plain", "cbam", "distilled"] and list(found["large"]) == ["plain", "cbam"]
+    # Both networks take the best trial of the first; the reference of mCE is the plain ResNet50.
+    best = study.tuning[study.tuning["method"] == "cbam"].iloc[0]
+    for network, recipe in recipes.items():
+        assert study.runs[network]["cbam"][0].config.lr == pytest.approx(recipe.lr * best["factor"])
+    values = study.outcomes.set_index(["network", "method", "outcome"])["value"]
+    assert values["large", "plain", "mCE"] == pytest.approx(1)
+    costs = study.costs.set_index(["network", "method"])
+    assert costs.loc[("small", "cbam"), "weights_ratio"] > 1 == costs.loc[("small", "plain"), "weights_ratio"]
+
+
+def test_the_overview_names_every_method_and_its_settings():
+    table = methods.overview()
+    assert list(table.index) == list(METHODS) and table.loc["text", "settings"] == "head=text"

@@ -412,6 +412,17 @@ def test_the_table_of_failures_is_markdown_with_a_row_a_type():
     assert head.count("|") == rule.count("|") == row.count("|")
 
 
+def test_the_costliest_and_the_cheapest_corruption_are_named_at_the_highest_severity():
+    rows = [("none", 0, 40), ("jpeg", 1, 90), ("jpeg", 5, 50), ("shift", 5, 70), ("contrast", 5, 60), ("eyes", 5, 55),
+            ("mask", 5, 80)]
+    table = pd.DataFrame(rows, columns=["corruption", "severity", "errors"]).assign(images=100)
+    table["error"] = table["errors"] / 100
+    assert narrative.corruption_costs(table) == (
+        "of 100 test images 60.0% [50.2, 69.1] are right as they are; at severity 5, of the corruptions shift costs "
+        "most (30.0% [21.9, 39.6]) and jpeg least (50.0% [40.4, 59.6]); of the ways to hide a part mask costs most "
+        "(20.0% [13.3, 28.9]) and eyes least (45.0% [35.6, 54.8])")
+
+
 # --- methods
 
 
