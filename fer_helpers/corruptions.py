@@ -125,6 +125,13 @@ def corruption_errors(model: nn.Module, faces: FaceSet, names: Sequence[str] = (
     return pd.DataFrame(rows, columns=["corruption", "severity", "errors", "images", "error"])
 
 
+def accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """`corruption_errors` as accuracy 0..1: a row a corruption, in the order of the table, a column a severity."""
+    spoiled = table[table["corruption"] != "none"]
+    wide = 1 - spoiled.pivot(index="corruption", columns="severity", values="error")
+    return wide.loc[spoiled["corruption"].unique()].rename(lambda name: name.replace("_", " "))
+
+
 # --- Corruptions: float32 pixels (N, 48, 48) in 0..255, a strength and a seed to pixels in any range ----------------
 
 
