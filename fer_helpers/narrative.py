@@ -293,6 +293,14 @@ def against_report(name: str, scores: Evaluation, reported: float, unpaired: Est
             "figure")
 
 
+def late_start(name: str, history: pd.DataFrame, floor: Estimate) -> str:
+    """The epoch in which a network first beats ``floor``, always answering the majority class, on validation images."""
+    above = history.loc[history["val_accuracy"] > floor.high, "epoch"]
+    when = f"first after {above.iloc[0]:.0f}" if len(above) else "after none"
+    return (f"on validation images {name} beats always answering the majority class ({floor.percent}) {when} of "
+            f"{len(history)} epochs")
+
+
 def tuned_rate(optimizer: str, tried: pd.DataFrame, best: float) -> str:
     """What short trainings say about an optimizer's rate: the ``best`` of those ``tried`` and what it costs to miss it.
 

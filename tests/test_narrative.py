@@ -423,6 +423,14 @@ def test_the_costliest_and_the_cheapest_corruption_are_named_at_the_highest_seve
         "(20.0% [13.3, 28.9]) and eyes least (45.0% [35.6, 54.8])")
 
 
+@pytest.mark.parametrize(("accuracies", "ending"), [([0.4, 0.41, 0.5, 0.39], "first after 3 of 4 epochs"),
+                                                    ([0.45, 0.4], "after none of 2 epochs")])
+def test_the_epoch_that_first_beats_the_majority_is_told(accuracies, ending):
+    history = pd.DataFrame({"epoch": range(1, len(accuracies) + 1), "val_accuracy": accuracies})
+    text = narrative.late_start("vgg19", history, Estimate(0.4, 0.37, 0.45))
+    assert text.startswith("on validation images vgg19 beats always answering") and text.endswith(ending)
+
+
 # --- methods
 
 
