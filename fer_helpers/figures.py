@@ -548,5 +548,5 @@ def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str 
     marks = [plt.Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
         (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8)
-    figure.supxlabel("difference to the baseline, points (mCE: as a ratio)", fontsize=8.5)
+    axes[0, len(outcomes) // 2].set_xlabel(f"difference to {baseline}, points (mCE: a ratio)", fontsize=8.5)
     return figure
