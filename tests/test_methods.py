@@ -141,6 +141,16 @@ def test_what_is_better_is_found_and_what_is_alike_is_not(table):
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
 
 
+def test_a_large_difference_stands_among_as_many_methods_as_there_are():
+    runs = {name: [made_up(0.8 if name == "cbam" else 0.5, 100 * place + seed) for seed in range(3)]
+            for place, name in enumerate(METHODS)}
+    table = compare_methods(runs, SIX, runs["plain"]).set_index(["method", "outcome"])
+    assert table["p_value"].notna().sum() == (len(METHODS) - 1) * len(OUTCOMES)
+    assert table.loc[("cbam", "accuracy"), "p_holm"] < 0.001
+    others = table.drop(index=["cbam", "plain"])
+    assert (others["p_holm"] < 0.05).sum() <= 2
+
+
 def test_a_method_identical_to_the_baseline_differs_by_nothing():
     runs = [made_up(0.6, seed) for seed in range(3)]
     found = compare_methods({"plain": runs, "copy": runs}, SIX, runs).set_index(["method", "outcome"]).loc["copy"]
