@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,9 +54,9 @@ POLICIES: dict[str, Policy] = {
     "standard": Policy(flip=True, degrees=10, scale=0.1, shift=4, contrast=0.2, brightness=0.1),
     "strong": Policy(flip=True, degrees=15, scale=0.2, shift=6, contrast=0.3, brightness=0.15, erase=0.5),
 }
-POLICIES |= {f"standard+{name}": dataclasses.replace(POLICIES["standard"], **extra) for name, extra in (
-    ("erase", {"erase": 0.5}), ("hide", {"hide": 0.5}), ("trivial", {"mix": "trivial"}),
-    ("augmix", {"mix": "augmix"}))}
+#: What may be added to any of them, as in "standard+hide".
+EXTRAS: dict[str, dict[str, Any]] = {"erase": {"erase": 0.5}, "hide": {"hide": 0.5}, "trivial": {"mix": "trivial"},
+                                     "augmix": {"mix": "augmix"}}
 _MIXES = {"trivial": v2.TrivialAugmentWide(fill=128), "augmix": v2.AugMix(fill=128)}
 
 #: Views of an image whose logits may be averaged at test time, see `views`.
@@ -63,10 +64,14 @@ TTA = ("none", "flip", "ten_crop")
 
 
 def policy(name: str) -> Policy:
-    """The `POLICIES` entry of that name; `FerError` listing the choices for any other."""
-    if name not in POLICIES:
-        raise FerError(f"augmentation={name!r} is unknown; choose one of {', '.join(POLICIES)}")
-    return POLICIES[name]
+    """The `POLICIES` entry of that name, with the `EXTRAS` named after each "+"; `FerError` listing the choices for any
+    other."""
+    base, *extras = str(name).split("+")
+    if base not in POLICIES or set(extras) - set(EXTRAS):
+        raise FerError(f"augmentation={name!r} is unknown; choose one of {', '.join(POLICIES)}, and add any of "
+                       f"{', '.join(f'+{extra}' for extra in EXTRAS)}")
+    added = {key: value for extra in extras for key, value in EXTRAS[extra].items()}
+    return dataclasses.replace(POLICIES[base], **added)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

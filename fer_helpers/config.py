@@ -45,7 +45,7 @@ class TrainConfig:
     label_smoothing : share of the target spread over all classes, 0 to 1.
     class_weights : "none", "balanced" (inverse class frequency in train) or "effective" (inverse effective number of
         images, β = 0.999, Cui et al. 2019, arXiv:1901.05555); both average 1 over the train images.
-    augmentation : a name of `augment.POLICIES`.
+    augmentation : a name of `augment.POLICIES`, to which `augment.EXTRAS` may be added, as in "flip+hide".
     precision : "fp32", "bf16" (autocast) or "auto" (see `training.choose_precision`).
     accumulate : parts that a batch is worked through in, to save memory; their gradients add up to that of the batch.
     ema : decay per step of a running average of the weights, which then is what is validated and kept; None keeps the
@@ -164,6 +164,8 @@ class TrainConfig:
             if asked := [name for name, on in wants.items() if on]:
                 raise FerError(f"{asked[0]}={getattr(self, asked[0])!r} needs a network with global pooling, "
                                f"{' or '.join(ANY_SIZE)}; {self.arch} has none")
+        if self.focal and self.loss == "binary_cross_entropy":
+            raise FerError(f"focal={self.focal} does nothing with loss='binary_cross_entropy'; leave one of them out")
         if self.guide and self.head not in ("plain", "attention"):
             raise FerError(f"guide={self.guide} reads the evidence off a dense classifier of a map; head={self.head!r} "
                            "has none, choose plain or attention")

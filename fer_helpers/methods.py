@@ -60,10 +60,10 @@ METHODS: dict[str, Method] = {
     "attention": Method("attention", {"head": "attention"}),
     "cbam": Method("attention", {"cbam": True}),
     "guided": Method("attention", {"guide": 0.1}, {"guide": (0.03, 0.1, 0.3, 1.0)}),
-    "erasing": Method("robustness", {"augmentation": "standard+erase"}),
-    "region_dropout": Method("robustness", {"augmentation": "standard+hide"}),
-    "augmix": Method("robustness", {"augmentation": "standard+augmix"}),
-    "trivial": Method("robustness", {"augmentation": "standard+trivial"}),
+    "erasing": Method("robustness", {"augmentation": "+erase"}),
+    "region_dropout": Method("robustness", {"augmentation": "+hide"}),
+    "augmix": Method("robustness", {"augmentation": "+augmix"}),
+    "trivial": Method("robustness", {"augmentation": "+trivial"}),
     "soft_votes": Method("labels", {"loss": "soft_votes"}),
     "focal": Method("labels", {"focal": 1.0}, {"focal": (0.5, 1.0, 2.0, 3.0)}),
     "balanced": Method("labels", {"class_weights": "effective"}, {"class_weights": ("effective", "balanced")}),
@@ -78,7 +78,8 @@ OUTCOMES = {"accuracy": True, "clean accuracy": True, "macro F1": True, "fear re
 def with_method(config: TrainConfig, method: str, **strength: Any) -> TrainConfig:
     """``config`` with the settings of a method, and those of ``strength`` in place of its usual ones.
 
-    A method that pre-trains does so for half of the epochs, so that all methods take the same number of steps.
+    A method that pre-trains does so for half of the epochs, so that all methods take the same number of steps; one that
+    augments adds to what ``config`` does already, so that nothing else differs.
 
     Raises
     ------
@@ -92,6 +93,8 @@ def with_method(config: TrainConfig, method: str, **strength: Any) -> TrainConfi
         if config.epochs < 2:
             raise FerError(f"method={method!r} pre-trains for half of the epochs; set epochs to 2 or more")
         settings["pretrain_epochs"] = config.epochs // 2
+    if "augmentation" in settings:
+        settings["augmentation"] = config.augmentation + settings["augmentation"]
     return dataclasses.replace(config, **settings)
 
 

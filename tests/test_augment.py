@@ -8,11 +8,12 @@ from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_helpers.augment import POLICIES, TTA, Policy, draw, normalise, policy, views
+from fer_helpers.augment import EXTRAS, POLICIES, TTA, Policy, draw, normalise, policy, views
 from fer_helpers.augment import augment as augment_drawn
 from fer_helpers.files import FerError
 from fer_helpers.regions import layout_masks
 
+NAMES = [*POLICIES, *(f"standard+{extra}" for extra in EXTRAS)]
 IMAGES = easy_images(np.arange(14) % 7)
 DEVICES = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
 
@@ -54,7 +55,7 @@ def test_normalise_leaves_its_input_alone():
     assert torch.equal(IMAGES, before)
 
 
-@given(st.sampled_from(sorted(POLICIES)), st.integers(0, 2**31), st.integers(1, 14))
+@given(st.sampled_from(NAMES), st.integers(0, 2**31), st.integers(1, 14))
 def test_every_policy_keeps_shape_and_range(name, seed, count):
     batch = augment(IMAGES[:count], policy(name), seeded(seed))
     assert batch.shape == (count, 1, 48, 48)
@@ -64,14 +65,14 @@ def test_every_policy_keeps_shape_and_range(name, seed, count):
     assert batch.max() <= 2
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_seed_means_the_same_faces_and_another_seed_others(name):
     first = augment(IMAGES, policy(name), seeded(1))
     assert torch.equal(first, augment(IMAGES, policy(name), seeded(1)))
     assert torch.equal(first, augment(IMAGES, policy(name), seeded(2))) == (name == "none")
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_augmenting_changes_neither_its_input_nor_the_global_generator(name):
     before, state = IMAGES.clone(), torch.get_rng_state()
     augment(IMAGES, policy(name), seeded())
@@ -79,7 +80,7 @@ def test_augmenting_changes_neither_its_input_nor_the_global_generator(name):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_part_of_a_batch_changes_as_it_does_within_the_whole(name):
     draws = draw(len(IMAGES), seeded())
     whole = augment_drawn(IMAGES, policy(name), draws)
@@ -182,7 +183,7 @@ def test_erase_blanks_one_rectangle_in_its_share_of_the_images(share):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_seed_means_the_same_faces_on_every_device(device, name):
     there = augment(IMAGES.to(device), policy(name), seeded())
     assert there.device.type == device
@@ -201,11 +202,17 @@ def test_the_policies_grow_from_none_to_strong():
         assert weaker != stronger
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES if "+" in name])
-def test_what_is_added_to_the_standard_policy_is_added_to_all_of_it(name):
-    added = [field.name for field in dataclasses.fields(Policy)
-             if getattr(policy(name), field.name) != getattr(policy("standard"), field.name)]
-    assert len(added) == 1
+@pytest.mark.parametrize("base", POLICIES)
+def test_what_is_added_to_a_policy_leaves_the_rest_of_it(base):
+    for extra, settings in EXTRAS.items():
+        assert policy(f"{base}+{extra}") == dataclasses.replace(policy(base), **settings)
+    assert policy(f"{base}+hide+augmix") == dataclasses.replace(policy(base), hide=0.5, mix="augmix")
+
+
+@pytest.mark.parametrize("name", ["flip+wild", "wild+hide", "+hide", "flip+", None])
+def test_an_unknown_addition_lists_the_choices(name):
+    with pytest.raises(FerError, match=r"is unknown; choose one of none, flip.*add any of \+erase, \+hide"):
+        policy(name)
 
 
 def test_a_hidden_region_is_one_box_of_the_average_face_in_about_half_of_the_images():

@@ -66,6 +66,11 @@ def test_pre_training_takes_half_of_the_epochs_and_needs_two():
         with_method(replace(TINY, epochs=1), "simclr_first")
 
 
+def test_a_method_that_augments_differs_from_plain_by_that_alone():
+    config = replace(TINY, augmentation="flip")
+    assert with_method(config, "region_dropout") == replace(config, augmentation="flip+hide")
+
+
 def test_tuning_tries_all_eight_and_hands_on_the_best(faces):
     found = tune_method(replace(TINY, arch="compact", epochs=1), faces, "focal")
     assert len(found) == 8 and found["val_accuracy"].is_monotonic_decreasing
