@@ -7,6 +7,8 @@ and gives features (N, D). Networks are built in `models`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +40,7 @@ def attach_head(model: nn.Module, head: str, num_classes: int, class_names: tupl
         raise FerError(f"head={head!r} is unknown; choose one of {', '.join(HEADS)}")
     if head == "plain":
         return
-    regional, last = _channels(model)
+    regional, last = (part.shape[1] for part in on_blank(model, model.maps))
     if head == "attention":
         model.pool = AttentionPool(last)
     elif head == "regions":
@@ -166,12 +168,11 @@ class CBAM(nn.Module):
         return x * self.place(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)).sigmoid()
 
 
-def _channels(model: nn.Module) -> tuple[int, int]:
-    """Channels of the regional and of the last map."""
-    parameter = next(model.parameters())
-    was_training = model.training
+def on_blank(model: nn.Module, call: Callable[[torch.Tensor], Any]) -> Any:
+    """What ``call``, a method of ``model``, makes of one blank image in evaluation mode: to learn the shapes of it."""
+    parameter, was_training = next(model.parameters()), model.training
+    model.eval()
     with torch.no_grad():
-        images = torch.zeros(1, parameter.shape[1], IMAGE_SIZE, IMAGE_SIZE, device=parameter.device)
-        regional, last = model.eval().maps(images)
+        found = call(torch.zeros(1, parameter.shape[1], IMAGE_SIZE, IMAGE_SIZE, device=parameter.device))
     model.train(was_training)
-    return regional.shape[1], last.shape[1]
+    return found

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import TrainConfig
-from .data import IMAGE_SIZE
+from .heads import on_blank
 from .losses import compute_loss, contrastive_loss, distillation_loss, spread_loss
 
 
@@ -37,7 +37,7 @@ class Learner(nn.Module):
         if config.two_views:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
-                width = _width(model)
+                width = on_blank(model, model.features).shape[1]
                 self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True),
                                                nn.Linear(width, self.projection))
 
@@ -90,13 +90,3 @@ def training_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor, targe
         places = F.adaptive_avg_pool2d(masks, out.evidence.shape[1:])
         loss = loss + config.guide * spread_loss(out.evidence.flatten(1).float(), places.flatten(2))
     return loss
-
-
-def _width(model: nn.Module) -> int:
-    """Numbers in the features of ``model``."""
-    parameter, was_training = next(model.parameters()), model.training
-    with torch.no_grad():
-        images = torch.zeros(1, parameter.shape[1], IMAGE_SIZE, IMAGE_SIZE, device=parameter.device)
-        width = model.eval().features(images).shape[1]
-    model.train(was_training)
-    return width

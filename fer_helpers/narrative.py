@@ -217,8 +217,7 @@ def best_floor(table: pd.DataFrame) -> str:
 def _points(gap: Estimate, sign: int = 1) -> str:
     """As ``-1.5 points [-2.1, -0.9]``."""
     low, high = sorted((100 * sign * gap.low, 100 * sign * gap.high))
-    value, low, high = (round(number, 1) + 0.0 for number in (100 * sign * gap.value, low, high))  # no "-0.0"
-    return f"{value:+z.1f} points [{low:+z.1f}, {high:+z.1f}]"
+    return f"{100 * sign * gap.value:+z.1f} points [{low:+z.1f}, {high:+z.1f}]"
 
 
 # --- notebook 03

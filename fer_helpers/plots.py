@@ -348,8 +348,7 @@ def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
 # --- corruptions
 
 
-def corruption_gallery(image: torch.Tensor, names: Sequence[str] = (*CORRUPTIONS, *OCCLUSIONS),
-                       seed: int = 0) -> Figure:
+def corruption_gallery(image: torch.Tensor, names: Sequence[str] = (*CORRUPTIONS, *OCCLUSIONS)) -> Figure:
     """One face, uint8 (48, 48), under every severity (columns) of each of ``names`` (rows, in two blocks)."""
     rows, wide = len(names) // 2 + 1, len(SEVERITIES)
     figure, axes = plt.subplots(rows, 2 * wide + 1, figsize=(1.6 * wide + 2.2, 0.8 * rows + 0.2), squeeze=False,
@@ -358,31 +357,11 @@ def corruption_gallery(image: torch.Tensor, names: Sequence[str] = (*CORRUPTIONS
         axis.set_axis_off()
     for number, name in enumerate((*names, "as it is")):
         row = np.delete(axes[number % rows], wide).reshape(2, wide)[number // rows]
-        views = [corrupt(image[None], name, severity, seed)[0] for severity in SEVERITIES] if name in names else [image]
+        views = [corrupt(image[None], name, severity)[0] for severity in SEVERITIES] if name in names else [image]
         for axis, view, severity in zip(row, views, SEVERITIES, strict=False):
             axis.imshow(view, vmin=0, vmax=255, interpolation="nearest")
             if number % rows == 0:
                 axis.set_title(f"severity {severity}", fontsize=7, fontweight="normal", loc="center")
         row[0].text(-0.12, 0.5, name.replace("_", "\n"), transform=row[0].transAxes, ha="right", va="center",
                     fontsize=9)
-    return figure
-
-
-def corruption_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy against severity, a line per method: tables of `corruptions.corruption_errors` with their names. Mean
-    over corruptions on the left, over occlusions on the right, if the tables hold both."""
-    kinds = {"corruptions": CORRUPTIONS, "occlusions": OCCLUSIONS}
-    measured = {name for table in tables.values() for name in table["corruption"]}
-    kinds = {kind: names for kind, names in kinds.items() if measured & set(names)}
-    figure, axes = plt.subplots(1, len(kinds), figsize=(4.6 * len(kinds) + 0.4, 3.2), sharey=True, squeeze=False)
-    for axis, (kind, names) in zip(axes[0], kinds.items(), strict=True):
-        for name, table in tables.items():
-            accuracy = 1 - table[table["corruption"].isin(("none", *names))].groupby("severity")["error"].mean()
-            axis.plot(accuracy.index, accuracy, marker="o", ms=3, label=name)
-        count = len(measured & set(names))
-        axis.set(title=f"mean of {count} {kind if count > 1 else kind[:-1]}", xlabel="severity (0: as it is)")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].set(ylabel="accuracy", ylim=(0, None))
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-    axes[0, 0].legend(fontsize=8)
     return figure

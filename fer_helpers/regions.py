@@ -11,11 +11,18 @@ from .emotions import REGIONS
 
 #: Rows and columns (first, past the last) of each of `emotions.REGIONS` on the average face.
 LAYOUT = {"brows": (9, 16, 6, 42), "eyes": (16, 24, 6, 42), "nose": (22, 33, 16, 32), "mouth": (32, 43, 11, 37)}
+
+
+def _halves(region: str, name: str) -> dict[str, tuple[int, int, int, int]]:
+    top, bottom, left, right = LAYOUT[region]
+    middle = (left + right) // 2
+    return {f"left {name}": (left, top, middle, bottom), f"right {name}": (middle, top, right, bottom)}
+
+
 #: Boxes (left, top, right, bottom in pixels) that together cover the average face, one side at a time.
-FACE_GRID = {
-    "left brow": (6, 9, 24, 16), "right brow": (24, 9, 42, 16), "left eye": (6, 16, 24, 24),
-    "right eye": (24, 16, 42, 24), "nose": (16, 22, 32, 33), "mouth": (11, 32, 37, 43), "left cheek": (4, 24, 16, 36),
-    "right cheek": (32, 24, 44, 36)}
+FACE_GRID = _halves("brows", "brow") | _halves("eyes", "eye") | {
+    region: (left, top, right, bottom) for region, (top, bottom, left, right) in LAYOUT.items()
+    if region in ("nose", "mouth")} | {"left cheek": (4, 24, 16, 36), "right cheek": (32, 24, 44, 36)}
 
 
 def layout_masks() -> torch.Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import easy_faces, fit_quietly, interrupt_fit, same_history, weights_equal
 
+from fer_helpers.augment import augment, draw, policy, warp
 from fer_helpers.config import METHOD_SETTINGS, TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.files import FerError, digest
@@ -150,12 +151,6 @@ def test_hard_negatives_follow_the_confusion_of_the_epoch_before(view):
     assert torch.equal(trainer.confusion.sum(1), torch.bincount(view.only("val").labels, minlength=6).float())
 
 
-def test_a_team_cannot_compare_all_images_of_a_batch(view, monkeypatch):
-    monkeypatch.setattr("fer_helpers.training.team", lambda: Team(0, 2))
-    with pytest.raises(FerError, match="contrastive losses compare all images of a batch"):
-        fit_quietly(replace(TINY, contrast=1.0), view)
-
-
 # --- distillation
 
 def test_with_all_weight_on_the_teacher_the_labels_do_not_matter(view):
@@ -214,7 +209,6 @@ def test_guidance_spreads_the_evidence_over_the_regions():
 
 
 def test_masks_are_turned_as_the_faces_are():
-    from fer_helpers.augment import augment, draw, policy, warp
     masks = torch.zeros(6, 48, 48, dtype=torch.uint8)
     masks[:, 10:20, 5:25] = 1
     draws = draw(6, torch.Generator().manual_seed(0))

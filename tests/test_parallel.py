@@ -81,11 +81,15 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
     assert not (found[0].parent / "metrics.json").exists()
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(data, tmp_path):
-    process = launch(2, data, tmp_path, "arch=simple_cnn", "batch_size=33")
+@pytest.mark.parametrize(("setting", "reason"), [
+    ("batch_size=33", "batch_size=33 cannot be shared equally by 2 processes"),
+    ("contrast=0.5", "contrastive losses compare all images of a batch, which a team shares out"),
+])
+def test_a_batch_that_cannot_be_shared_is_refused(setting, reason, data, tmp_path):
+    process = launch(2, data, tmp_path, "arch=simple_cnn", setting)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "error: batch_size=33 cannot be shared equally by 2 processes" in err
+    assert f"error: {reason}" in err
 
 
 def test_alone_there_is_a_team_of_one():

@@ -99,7 +99,7 @@ def test_what_was_not_measured_here_is_hatched_in_the_waterfall():
 
 @pytest.mark.parametrize("names", [("eyes", "low_resolution", "shift"), ("jpeg",), ("jpeg", "mask")])
 def test_the_corruption_gallery_shows_every_severity_beside_its_name(faces, names):
-    figure = plots.corruption_gallery(faces.images[0], names, seed=3)
+    figure = plots.corruption_gallery(faces.images[0], names)
     by_row = {}
     for axis in figure.axes:
         if axis.images:
@@ -110,18 +110,6 @@ def test_the_corruption_gallery_shows_every_severity_beside_its_name(faces, name
     assert [len(row) for row in rows] == [5] * len(names) + [1]
     for name, row in zip(names, rows, strict=False):
         for severity, shown in enumerate(row, start=1):
-            assert np.array_equal(shown, corrupt(faces.images[:1], name, severity, seed=3)[0])
+            assert np.array_equal(shown, corrupt(faces.images[:1], name, severity)[0])
     assert np.array_equal(rows[-1][0], faces.images[0])
     assert {"severity 1", "severity 5", "as it is", names[-1].replace("_", "\n")} <= set(texts(figure))
-
-
-def test_corruption_curves_are_mean_accuracies_from_the_clean_images_on():
-    rows = [("none", 0, 0.2), ("jpeg", 1, 0.3), ("jpeg", 2, 0.5), ("shift", 1, 0.5), ("shift", 2, 0.9),
-            ("eyes", 1, 0.4), ("eyes", 2, 0.6)]
-    table = pd.DataFrame(rows, columns=["corruption", "severity", "error"])
-    figure = plots.corruption_curves({"plain": table, "better": table.assign(error=table["error"] / 2)})
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["mean of 2 corruptions", "mean of 1 occlusion"]
-    drawn = [[line.get_ydata() for line in axis.lines] for axis in figure.axes]
-    np.testing.assert_allclose(drawn, [[[0.8, 0.6, 0.3], [0.9, 0.8, 0.65]], [[0.8, 0.6, 0.4], [0.9, 0.8, 0.7]]])
-    assert {"plain", "better"} <= set(texts(figure))
-    assert len(plots.corruption_curves({"plain": table[:5]}).axes) == 1
