@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import enum
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 import yaml
+from tqdm.auto import tqdm
 
 from . import parallel, pretrained, readers
-from .files import FerError
+from .emotions import CLASS_SETS
+from .files import FerError, bar_options
 from .models import model_table
 from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
 
@@ -94,6 +99,78 @@ def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 def publish(run: Annotated[Path, typer.Argument(help="Folder of a finished run: compact, seven classes.")]) -> None:
     """Make a run the network that ships with the package, and write its model card."""
     typer.echo(pretrained.publish(Run(run)))
+
+
+class Format(enum.StrEnum):
+    """How answers are printed."""
+
+    text = enum.auto()
+    json = enum.auto()
+    csv = enum.auto()
+
+
+@app.command()
+def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, films or folders.")],
+            run: Annotated[str, typer.Option(help="Name or folder of a run [default: the shipped network].")] = "",
+            store: Store = None,
+            detector: Annotated[str, typer.Option(help="retinaface, cascade or auto.")] = "auto",
+            form: Annotated[Format, typer.Option("--format", help="json and csv give one line a picture or face.")]
+            = Format.text,
+            out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
+            attribution: Annotated[bool, typer.Option(help="Show there what spoke for each answer.")] = False,
+            every: Annotated[float, typer.Option(help="Seconds between the frames of a film.", min=0)] = 1.0) -> None:
+    """Find the faces of photographs and name their expressions, e.g. ``fer predict photo.jpg --out answers``.
+
+    An answer below the threshold of confidence is "unsure". Nothing leaves this machine.
+    """
+    from . import photographs as album
+
+    network, files, failed = pretrained.load_network(run, store), album.find_pictures(photos), 0
+    write = _printer(form, CLASS_SETS[network.config.classes])
+    typer.echo(album.MEANING, err=True)
+    for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
+        try:
+            for seconds, picture in album.frames(path, every):
+                found = album.predict(picture, network, detector)
+                write(path, seconds, [one.to_dict() for one in found])
+                if out is not None:
+                    name = path.stem if seconds is None else f"{path.stem}-{seconds:08.2f}s"
+                    album.save_annotated(out / f"{name}.png", picture, found, network if attribution else None)
+        except FerError as error:  # one bad picture in a folder must not cost the answers for the others
+            failed += 1
+            typer.echo(f"error: {error}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | None, list[dict[str, Any]]], None]:
+    """Prints the faces of one picture, at once: whoever reads a pipe gets them while the rest is worked on."""
+    table = csv.writer(sys.stdout)
+    if form == Format.csv:
+        table.writerow(["file", "seconds", "face", "left", "top", "right", "bottom", "detection_score", "answer",
+                        "most_probable", "confidence", *classes])
+
+    def write(path: Path, seconds: float | None, faces: list[dict[str, Any]]) -> None:
+        when = {} if seconds is None else {"seconds": round(seconds, 2)}
+        if form == Format.json:
+            typer.echo(json.dumps({"file": str(path)} | when | {"faces": faces}))
+            return
+        if form == Format.text:
+            where = str(path) + ("" if seconds is None else f" at {seconds:.2f} s")
+            typer.echo(f"{where}: {len(faces) or 'no'} face{'s' if len(faces) != 1 else ''} found")
+        for number, face in enumerate(faces, 1):
+            ranked = sorted(face["probabilities"].items(), key=lambda item: -item[1])
+            if form == Format.text:
+                left, top, right, bottom = face["box"]
+                typer.echo(f"  {number}. {face['answer']:<9}  " + ", ".join(f"{name} {value:.0%}" for name, value in
+                           ranked[:3]) + f"   at ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f})")
+            else:
+                table.writerow([path, "" if seconds is None else round(seconds, 2), number, *face["box"],
+                                face["detection_score"], face["answer"], face["most_probable"], face["confidence"],
+                                *face["probabilities"].values()])
+                sys.stdout.flush()
+
+    return write
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,50 @@ def fit_temperature(labels: np.ndarray, probs: np.ndarray) -> float:
 def rescale(probs: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, C) at another temperature; the order within an image, and so its answer, stays."""
     return softmax(np.log(np.maximum(probs, _TINY)) / temperature, axis=1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How to read a network's confidence; made by `calibrate`.
+
+    Attributes
+    ----------
+    temperature : of `rescale`.
+    threshold : confidence, after rescaling, from which an answer counts as sure; 1 if none ever does.
+    accuracy : 0..1, what sure answers reached at least on validation images.
+    coverage : share of the validation images with a sure answer.
+    images : their number.
+    """
+
+    temperature: float
+    threshold: float
+    accuracy: float
+    coverage: float
+    images: int
+
+
+def calibrate(labels: np.ndarray, probs: np.ndarray, accuracy: float = 0.8) -> Calibration:
+    """A temperature, and the lowest threshold above which so many answers are right.
+
+    Parameters
+    ----------
+    labels, probs : int (N,) and float (N, C) of *validation* images.
+    accuracy : wanted among the sure answers, 0..1.
+
+    Raises
+    ------
+    FerError
+        If there is no image.
+    """
+    temperature = fit_temperature(labels, probs)
+    curve = risk_coverage(labels, rescale(probs, temperature))
+    # Images of equal confidence pass together or not at all.
+    whole = curve.groupby("confidence", as_index=False).last()
+    enough = whole[whole["risk"] <= 1 - accuracy]
+    if enough.empty:
+        return Calibration(temperature, 1.0, accuracy, 0.0, len(labels))
+    chosen = enough.loc[enough["coverage"].idxmax()]
+    return Calibration(temperature, float(chosen["confidence"]), accuracy, float(chosen["coverage"]), len(labels))
 
 
 def ece_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootstraps: int = BOOTSTRAPS,

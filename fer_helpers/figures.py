@@ -49,11 +49,12 @@ def eigenfaces(parts: Mapping[str, Eigenfaces]) -> Figure:
     return figure
 
 
-def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequence[str] = ()) -> Figure:
+def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequence[str] = (),
+               baselines: Mapping[str, float] | None = None) -> Figure:
     """Columns ``value``, ``low`` and ``high`` of several tables side by side, in the first one's order of rows.
 
     Rows named after emotions keep their colour. Panels in ``plain`` are numbers; all others are shares in percent, on
-    one scale.
+    one scale. ``baselines`` draws a dashed line in the panels it names.
     """
     names = list(next(iter(tables.values())).index)
     figure, axes = plt.subplots(1, len(tables), figsize=(3.1 * len(tables) + 1.4, 0.32 * len(names) + 1.1), sharey=True,
@@ -64,7 +65,11 @@ def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequ
                   xerr=np.stack([table["value"] - table["low"], table["high"] - table["value"]]),
                   error_kw={"lw": 1, "ecolor": INK})
         axis.axvline(0, color=INK, lw=0.8)
-        axis.set(title=title, xlabel=xlabel)
+        axis.set_title(title)
+        if title in (baselines or {}):
+            axis.axvline(baselines[title], color=INK, ls="--", lw=1)
+    # One label for all: beside each other, long ones would run into each other.
+    figure.supxlabel(xlabel, fontsize=plt.rcParams["axes.labelsize"])
     shares = [axis for axis, title in zip(axes[0], tables, strict=True) if title not in plain]
     for axis in shares:
         axis.set_xlim(min(a.get_xlim()[0] for a in shares), max(a.get_xlim()[1] for a in shares))

@@ -1,18 +1,19 @@
-"""The network that ships with the package, for those who want an answer and no training, and how a run becomes it."""
+"""Networks ready to answer: the one that ships with the package, or a run's; and how a run becomes the shipped one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors.torch
 from torch import nn
 
+from .confidence import Calibration, calibrate
 from .config import TrainConfig
 from .emotions import CLASS_SETS
 from .evaluation import Evaluation, evaluate
 from .files import FerError, read_json, write_atomic, write_json
-from .runs import Run, load_weights
+from .runs import Run, default_store, load_weights
 
 #: Holds compact7.safetensors, compact7.json and the model card, README.md.
 WEIGHTS = Path(__file__).parent / "weights"
@@ -29,11 +30,13 @@ class Pretrained:
     model : the network in evaluation mode, float32 on the CPU.
     config : what it was trained with; ``config.tta`` is what its accuracy was measured with.
     metrics : `Run.metrics` of its run.
+    calibration : of its confidence, from the validation images of its run.
     """
 
     model: nn.Module
     config: TrainConfig
     metrics: dict[str, Evaluation]
+    calibration: Calibration
 
 
 def load_pretrained(folder: Path | str = WEIGHTS) -> Pretrained:
@@ -49,9 +52,37 @@ def load_pretrained(folder: Path | str = WEIGHTS) -> Pretrained:
     try:
         config = TrainConfig.from_dict(card["config"])
         metrics = {split: Evaluation.from_dict(values) for split, values in card["metrics"].items()}
+        calibration = Calibration(**card["calibration"])
     except (AttributeError, KeyError, TypeError) as error:
         raise FerError(f"{path}: is not what was shipped ({error!r}); {_REINSTALL}") from error
-    return Pretrained(load_weights(Path(folder) / f"{NAME}.safetensors", config, _REINSTALL), config, metrics)
+    model = load_weights(Path(folder) / f"{NAME}.safetensors", config, _REINSTALL)
+    return Pretrained(model, config, metrics, calibration)
+
+
+def load_network(run: str = "", store: Path | str | None = None) -> Pretrained:
+    """The shipped network, or that of a finished run.
+
+    Parameters
+    ----------
+    run : "" for the shipped network; else a run's folder, or its name in ``store`` (None takes `runs.default_store`).
+
+    Raises
+    ------
+    FerError
+        If there is no such run, or its files are missing or damaged.
+    """
+    if not run:
+        return load_pretrained()
+    folder = Path(run) if Path(run).is_dir() else Path(store or default_store()) / run
+    if not (folder / "metrics.json").exists():
+        raise FerError(f"{folder}: is no finished run; fer runs lists them")
+    found = Run(folder)
+    return Pretrained(found.model(), found.config, found.metrics, _calibrated(found))
+
+
+def _calibrated(run: Run) -> Calibration:
+    rows, probs = run.predictions.query("split == 'val'"), run.probabilities("val")
+    return calibrate(rows["true"].map(run.metrics["val"].classes.index).to_numpy(), probs)
 
 
 def publish(run: Run, folder: Path | str = WEIGHTS) -> Path:
@@ -73,10 +104,12 @@ def publish(run: Run, folder: Path | str = WEIGHTS) -> Path:
                for name, value in run.model().state_dict().items()}
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise FerError(f"{run.folder}: {broken[0]} does not fit float16; train with more weight_decay")
-    card, content = model_card(run), safetensors.torch.save({key: value.contiguous() for key, value in weights.items()})
+    calibration = _calibrated(run)
+    card, content = model_card(run, calibration), safetensors.torch.save(
+        {key: value.contiguous() for key, value in weights.items()})
     write_atomic(folder / f"{NAME}.safetensors", lambda path: path.write_bytes(content))
     write_json(folder / f"{NAME}.json", {"config": config.to_dict(), "metrics": {
-        split: scores.to_dict() for split, scores in run.metrics.items()}})
+        split: scores.to_dict() for split, scores in run.metrics.items()}, "calibration": asdict(calibration)})
     write_atomic(folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
     return folder / "README.md"
 
@@ -101,7 +134,7 @@ def asked_only(run: Run, classes: int, split: str = "test") -> Evaluation:
                     names.index("happiness"))
 
 
-def model_card(run: Run) -> str:
+def model_card(run: Run, calibration: Calibration) -> str:
     """Markdown: what the network is, how it was trained, how well it does by class, and what it must not be used for.
 
     After Mitchell et al. 2019, arXiv:1810.03993.
@@ -131,8 +164,15 @@ def model_card(run: Run) -> str:
               for name, count in zip(test.classes, test.confusion.sum(1), strict=True)]
     lines += ["", "Most frequent confusions: " + ", ".join(
         f"{pair.true} called {pair.predicted} {pair.rate:.0%}" for pair in test.confusions().head(5).itertuples()) +
-        f". Expected calibration error {test.ece}.", "", *_LIMITS]
+        f". Expected calibration error {test.ece}.", "", confidence_note(calibration), "", *_LIMITS]
     return "\n".join(lines) + "\n"
+
+
+def confidence_note(calibration: Calibration) -> str:
+    """What a "sure" answer is worth, in one or two sentences."""
+    return (f"`fer predict` divides the logits by {calibration.temperature:.2f} and calls an answer unsure below a "
+            f"confidence of {calibration.threshold:.2f}: from there on {calibration.accuracy:.0%} of the answers were "
+            f"right on {calibration.images:,} validation images, {calibration.coverage:.0%} of which passed.")
 
 
 _LIMITS = (

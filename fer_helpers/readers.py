@@ -32,6 +32,7 @@ from .synthetic import embedded_faces
 _READER_VERSION = 1  # raise when the same files would be read differently: old caches are then ignored
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow's other plugins are attack surface, not data
 _MAX_IMAGE_BYTES, _MAX_IMAGE_PIXELS = 64 << 20, 50_000_000
+Changes = dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]]
 _CSV_BLOCK = 1024  # rows parsed at a time: large enough for numpy, small enough for the processor's cache
 
 
@@ -131,14 +132,26 @@ def _read_tree(files: Files, progress: bool) -> FaceSet:
     return _face_set(images, [label for _, _, label in plan], ids, [split for _, split, _ in plan], notes)
 
 
-def _decode(file: BinaryIO, where: str, changes: Counter) -> np.ndarray:
-    """uint8 (48, 48) from any common picture file; ``changes`` counts what had to be altered."""
+def read_photograph(path: Path | str) -> np.ndarray:
+    """A picture of any size as uint8 (H, W, 3): upright, 8 bits a channel, on white where it is transparent.
+
+    Raises
+    ------
+    FerError
+        If it cannot be read, or has more than 50 million pixels.
+    """
+    with explain_os_errors(path, "reading"), open(path, "rb") as file:
+        return _decode(file, str(path), Counter(), _UPRIGHT | _COLOUR)
+
+
+def _decode(file: BinaryIO, where: str, changes: Counter, steps: Changes | None = None) -> np.ndarray:
+    """A picture file after ``steps``, by default those to uint8 (48, 48); ``changes`` counts what had to be altered."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > _MAX_IMAGE_PIXELS:
-                raise FerError(f"{where}: {image.width}×{image.height} pixels are too many for a face; delete it")
+                raise FerError(f"{where}: {image.width}×{image.height} pixels are too many; shrink or delete it")
             image.load()
-            for change, (needed, apply) in _CHANGES.items():
+            for change, (needed, apply) in (steps or _CHANGES).items():
                 if needed(image):
                     image = apply(image)
                     changes[change] += 1
@@ -174,11 +187,14 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 #: What is done to an image, in this order, with the test that calls for it.
-_CHANGES: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]] = {
+_UPRIGHT: Changes = {
     "rotated as their EXIF entry says": (lambda image: image.getexif().get(0x0112) in range(2, 9),
                                          ImageOps.exif_transpose),
     "converted to 8 bits a pixel": (_is_not_8_bit, _to_8_bit),
     "laid on white where transparent": (_is_transparent, _on_white),
+}
+_COLOUR: Changes = {"converted to RGB": (lambda image: image.mode != "RGB", lambda image: image.convert("RGB"))}
+_CHANGES: Changes = _UPRIGHT | {
     "converted from colour to grayscale": (lambda image: image.mode != "L",
                                            lambda image: image.convert("RGB").convert("L")),
     "resized from other sizes to 48×48": (lambda image: image.size != (IMAGE_SIZE, IMAGE_SIZE),

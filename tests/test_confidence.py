@@ -102,3 +102,22 @@ def test_a_threshold_from_validation_keeps_its_share_of_the_test_images():
 def test_a_threshold_that_no_test_image_passes_leaves_no_accuracy():
     table = confidence.selective_accuracy(np.array([[0.99, 0.01]]), np.array([0]), np.array([[0.6, 0.4]]), (0.5,))
     assert table.loc[0.5, "images"] == 0 and np.isnan(table.loc[0.5, "value"])
+
+
+@pytest.mark.parametrize("wanted", [0.6, 0.8, 0.9])
+def test_sure_answers_reach_the_accuracy_that_was_asked_for_and_are_as_many_as_can_be(wanted):
+    labels, probs = calibrated(1500, 4)
+    found = confidence.calibrate(labels, probs, wanted)
+    confident = confidence.rescale(probs, found.temperature).max(1)
+    correct, sure = probs.argmax(1) == labels, confident >= found.threshold
+    assert correct[sure].mean() >= wanted and sure.mean() == pytest.approx(found.coverage)
+    lower = np.unique(confident[~sure])
+    assert all(correct[confident >= threshold].mean() < wanted for threshold in lower)
+
+
+def test_where_no_threshold_reaches_it_no_answer_is_sure():
+    labels = np.zeros(20, int)
+    found = confidence.calibrate(labels, np.tile([0.3, 0.7], (20, 1)))
+    assert (found.threshold, found.coverage) == (1.0, 0.0)
+    with pytest.raises(FerError, match="no validation image"):
+        confidence.calibrate(labels[:0], np.empty((0, 2)))

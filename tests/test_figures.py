@@ -36,7 +36,7 @@ def test_eigenfaces_have_a_row_a_part_with_the_share_of_each(faces):
 def test_bar_panels_share_one_order_and_one_scale_of_shares():
     first = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["fear", "anger"])
     second, bits = first.iloc[::-1] * 3, first * 10
-    figure = figures.bar_panels({"a": first, "b": second, "bits": bits}, plain=["bits"])
+    figure = figures.bar_panels({"a": first, "b": second, "bits": bits}, "share", plain=["bits"], baselines={"b": 0.25})
     left, middle, right = figure.axes
     assert left.get_xlim() == middle.get_xlim() != right.get_xlim()
     assert [bar.get_width() for bar in middle.patches] == pytest.approx([0.3, 0.6])
@@ -44,6 +44,9 @@ def test_bar_panels_share_one_order_and_one_scale_of_shares():
     figure.canvas.draw()
     assert all("%" in label.get_text() for label in left.get_xticklabels())
     assert not any("%" in label.get_text() for label in right.get_xticklabels())
+    assert [line.get_xdata()[0] for line in middle.lines if line.get_linestyle() == "--"] == [0.25]
+    assert not [line for line in left.lines if line.get_linestyle() == "--"]
+    assert figure.get_supxlabel() == "share" and not left.get_xlabel()
 
 
 def test_a_panel_without_one_of_the_rows_leaves_it_empty():

@@ -9,7 +9,7 @@ from conftest import easy_faces
 from fer_helpers.config import TrainConfig
 from fer_helpers.evaluation import evaluate
 from fer_helpers.files import FerError
-from fer_helpers.pretrained import asked_only, load_pretrained, publish
+from fer_helpers.pretrained import WEIGHTS, asked_only, confidence_note, load_network, load_pretrained, publish
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import Run, train_run
 from fer_helpers.training import predict_logits
@@ -31,6 +31,7 @@ def folder(run, tmp_path):
 def test_a_published_run_reads_back_in_half_the_bytes_and_answers_alike(run, folder):
     found, images = load_pretrained(folder), easy_faces().images[:20]
     assert found.config == run.config and found.metrics["test"].accuracy == run.metrics["test"].accuracy
+    assert found.calibration == load_network(str(run.folder)).calibration
     size = (folder / "compact7.safetensors").stat().st_size
     assert size < 0.52 * (run.folder / "weights.safetensors").stat().st_size
     np.testing.assert_allclose(predict_logits(found.model, images), predict_logits(run.model(), images), atol=0.05)
@@ -42,6 +43,12 @@ def test_the_card_states_the_numbers_of_the_run(run, folder):
     assert test.accuracy.percent in card and run.metrics["clean_test"].accuracy.percent in card
     for name in test.classes:
         assert test.recall[name].percent in card
+    assert confidence_note(load_pretrained(folder).calibration) in card
+
+
+def test_the_shipped_card_tells_the_calibration_that_is_used():
+    shipped = load_pretrained()
+    assert confidence_note(shipped.calibration) in (WEIGHTS / "README.md").read_text(encoding="utf-8")
 
 
 def test_only_the_compact_network_with_seven_classes_is_published(tmp_path):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
-from fer_helpers.readers import download_faces, load_faces
+from fer_helpers.readers import download_faces, load_faces, read_photograph
 from fer_helpers.sources import VOTES_FILE
 from tests.corpus import LABELS, NAMES, USAGES, csv_text, faces_of, png, votes_text, write_tree, write_zip
 
@@ -184,6 +184,28 @@ def test_other_kinds_of_images_are_converted_and_counted(tmp_path, kind):
     assert np.array_equal(got, expected)
     assert [text for text in faces.notes if note in text and text.startswith("2 images were")]
     assert load(root).notes == faces.notes  # the cache keeps them
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONVERTED if kind not in ("larger", "wide", "one pixel")])
+def test_a_photograph_keeps_size_and_colour_and_stands_upright(tmp_path, kind):
+    data, expected, _ = CONVERTED[kind]
+    (tmp_path / "photo").write_bytes(data)
+    got = read_photograph(tmp_path / "photo")
+    assert got.dtype == np.uint8 and got.shape == (*expected.shape, 3)
+    if kind != "CMYK":
+        assert (got == expected[..., None]).all()
+    else:
+        assert (got == np.asarray(Image.fromarray(COLOUR).convert("CMYK").convert("RGB"))).all()
+
+
+def test_a_photograph_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "huge.png").write_bytes(png(Image.new("1", (10_000, 6_000))))
+    with pytest.raises(FerError, match="huge.png: 10000×6000 pixels are too many"):
+        read_photograph(tmp_path / "huge.png")
+    with pytest.raises(FerError, match="gone.png: No such file or directory while reading"):
+        read_photograph(tmp_path / "gone.png")
+    with pytest.raises(FerError, match="Is a directory"):
+        read_photograph(tmp_path)
 
 
 @settings(max_examples=15)
