@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from . import parallel, pretrained, readers
 from .emotions import CLASS_SETS
+from .evaluation import compare
 from .files import FerError, bar_options
 from .models import model_table
 from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
@@ -171,6 +172,32 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
                 sys.stdout.flush()
 
     return write
+
+
+@app.command()
+def export(run: Annotated[str, typer.Argument(help="Name or folder of a run [default: the shipped network].")] = "",
+           onnx: Annotated[Path, typer.Option(help="File to write.")] = Path("fer.onnx"),
+           int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 version beside it.")] = False,
+           data: Data = "", store: Store = None) -> None:
+    """Write a network as ONNX, e.g. ``fer export NAME --onnx faces.onnx --int8``: uint8 faces in, probabilities out.
+
+    The faces of --data check it: the test images compare the answers, train images set the ranges of int8.
+    """
+    from . import export as to
+
+    network = pretrained.load_network(run, store)
+    faces = readers.load_faces(data).with_classes(network.config.classes)
+    tests = faces.only("test")
+    plain = to.export_onnx(network, onnx, tests.images[:256])
+    typer.echo(f"{onnx}: {onnx.stat().st_size:,} bytes, differs from PyTorch by {plain.difference:.1e}")
+    if int8:
+        some, target = faces.only("train"), onnx.with_name(f"{onnx.stem}-int8{onnx.suffix}")
+        small = to.quantise(network, onnx, target, some.images[::max(1, len(some) // 256)], tests.images)
+        right = [to.answers(path, tests.images).argmax(1) == tests.labels.numpy() for path in (target, onnx)]
+        cost = compare(*right).difference
+        typer.echo(f"{target}: {target.stat().st_size:,} bytes, the same answer on {small.agreement:.1%} of "
+                   f"{len(tests):,} test images, accuracy {right[1].mean():.1%} -> {right[0].mean():.1%}, a change of "
+                   f"{100 * cost.value:+.1f} points [{100 * cost.low:.1f}, {100 * cost.high:.1f}]")
 
 
 @app.command()
