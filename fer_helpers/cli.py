@@ -29,7 +29,7 @@ data_app = typer.Typer(help="Download and check data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Data = Annotated[str, typer.Option(help="Folder, CSV or zip of faces; empty takes FER_DATA or the synthetic faces.")]
-Store = Annotated[Path | None, typer.Option(help="Folder of runs [default: FER_RUNS or ./runs].")]
+Store = Annotated[Path | None, typer.Option(help="Folder of runs; without it FER_RUNS or ./runs.")]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings of TrainConfig.")]
 
 
@@ -112,7 +112,7 @@ class Format(enum.StrEnum):
 
 @app.command()
 def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, films or folders.")],
-            run: Annotated[str, typer.Option(help="Name or folder of a run [default: the shipped network].")] = "",
+            run: Annotated[str, typer.Option(help="Name or folder of a run; without it the shipped network.")] = "",
             store: Store = None,
             detector: Annotated[str, typer.Option(help="retinaface, cascade or auto.")] = "auto",
             form: Annotated[Format, typer.Option("--format", help="json and csv give one line a picture or face.")]
@@ -175,7 +175,7 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
 
 
 @app.command()
-def export(run: Annotated[str, typer.Argument(help="Name or folder of a run [default: the shipped network].")] = "",
+def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; without it the shipped network.")] = "",
            onnx: Annotated[Path, typer.Option(help="File to write.")] = Path("fer.onnx"),
            int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 version beside it.")] = False,
            data: Data = "", store: Store = None) -> None:
