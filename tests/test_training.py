@@ -484,7 +484,7 @@ def test_another_device_learns_as_well(device, view):
     assert result.history["val_accuracy"].max() > 0.6
 
 
-@pytest.mark.parametrize("device", ["tpu", "", *{"cuda", "mps"}.difference(OTHER_DEVICES)])
+@pytest.mark.parametrize("device", ["tpu", "", *sorted({"cuda", "mps"}.difference(OTHER_DEVICES))])
 def test_a_missing_device_is_named_with_those_that_are_there(device, view):
     with pytest.raises(FerError, match=f"device='{device}'.*cpu"):
         fit(TINY, view, device=device, progress=False)
