@@ -219,3 +219,20 @@ def rate_changes(labels: np.ndarray, predicted: np.ndarray, lower: np.ndarray, u
         "lower", "lower_low", "lower_high", "upper", "upper_low", "upper_high", "value", "low", "high"])
     order = np.argsort(-(table["lower"] + table["upper"]).to_numpy(), kind="stable")
     return table.iloc[order[:top]]
+
+
+def confusion_by_accuracy(runs: pd.DataFrame, true: str = "fear", predicted: str = "happiness") -> pd.DataFrame:
+    """How often each run of a `runs.run_table` makes one confusion, beside how accurate it is; least accurate first.
+
+    Returns
+    -------
+    Data frame indexed by run id: ``arch``, ``accuracy``, and ``value`` with ``low`` and ``high``, the share of test
+    images of class ``true`` that are called ``predicted``; ``images`` counts them.
+    """
+    rows = {}
+    for name, run in runs["run"].items():
+        scores = run.metrics["test"]
+        rate = scores.rate(true, predicted)
+        rows[name] = {"arch": run.config.arch, "accuracy": scores.accuracy.value, **vars(rate),
+                      "images": int(scores.confusion[scores.classes.index(true)].sum())}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id").sort_values("accuracy")

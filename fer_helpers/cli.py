@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from . import parallel, pretrained, readers
 from .emotions import CLASS_SETS
 from .evaluation import compare
-from .files import FerError, bar_options
+from .files import FerError, bar_options, write_atomic
 from .models import model_table
 from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
 
@@ -94,6 +94,19 @@ def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
            target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path(RESULTS)) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
     typer.echo(record_run(Run(run), target).folder)
+
+
+@app.command()
+def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None
+             ) -> None:
+    """Print what was found on photographs as Markdown: the recorded findings, as in the README."""
+    from . import headline, plots
+
+    typer.echo(headline.markdown())
+    if figure is not None:
+        plots.use_style()
+        drawn = headline.figure()
+        write_atomic(figure, lambda path: drawn.savefig(path, metadata={"Date": None}))
 
 
 @app.command()

@@ -246,6 +246,24 @@ def collapse(networks: Mapping[str, Evaluation]) -> Figure:
 # --- notebook 05
 
 
+def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str, classes: int) -> Figure:
+    """A point a run of `ambiguity.confusion_by_accuracy`, with its interval, coloured by architecture.
+
+    The dashed line is where a network lies whose errors on a class fall evenly on the others.
+    """
+    figure, axis = plt.subplots(figsize=(6.8, 3.6))
+    for number, (arch, own) in enumerate(table.groupby("arch")):
+        error = [own["value"] - own["low"], own["high"] - own["value"]]
+        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=5, lw=1, color=f"C{number}", label=arch)
+    ends = np.array([table["accuracy"].min(), table["accuracy"].max()])
+    axis.plot(ends, (1 - ends) / (classes - 1), color=INK, ls="--", lw=1, label="errors spread evenly")
+    axis.set(xlabel="test accuracy", ylabel=f"{true} called {predicted}, 95% interval", ylim=(0, None))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(fontsize=8)
+    return figure
+
+
 def pair_verdicts(table: pd.DataFrame) -> Figure:
     """The rates of `ambiguity.pair_verdicts` with intervals, beside the two rates they are compared with."""
     settings = table["classes"].unique()

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .data import FaceSet
 from .files import FerError, explain_os_errors, read_json, write_atomic, write_json
-from .runs import Run, load_runs, record_run, results_folder
+from .runs import Run, load_runs, record_run, results_folder, run_table
 
 _AGAIN = "run that notebook on photographs with record=True"
 
@@ -111,3 +111,12 @@ def recall(notebook: str, part: str = "", folder: Path | None = None) -> Finding
         return Findings(about["source"], about["images"], about["command"], tables, load_runs(folder))
     except (KeyError, TypeError, ValueError) as error:
         raise FerError(f"{folder}: its recorded findings are damaged ({error!r}); {_AGAIN}") from error
+
+
+def all_runs(classes: int, folder: Path | None = None) -> pd.DataFrame:
+    """Every recorded run with so many classes, of all notebooks and of none, as a `runs.run_table`.
+
+    A run that two notebooks keep counts once.
+    """
+    found = {path.parent.name: Run(path.parent) for path in sorted((folder or results_folder()).rglob("metrics.json"))}
+    return run_table(run for run in found.values() if run.config.classes == classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import permutation_test, spearmanr
+from scipy.stats import permutation_test, rankdata
 
 from .corruptions import CORRUPTIONS
 from .evaluation import Comparison, Evaluation
@@ -240,13 +240,16 @@ def seed_difference(first: str, second: str, table: pd.DataFrame, images: int, l
 
 
 def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[float], of: str = "networks") -> str:
-    """Whether two properties of a few networks rise together: Spearman's rank correlation and its permutation test."""
+    """Whether two properties of networks rise together: Spearman's rank correlation and its permutation test, exact for
+    up to eight."""
     xs, ys = np.asarray(x_values, float), np.asarray(y_values, float)
     count = len(xs)
     if count < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
         return f"{x} and {y} of {count} {of} cannot be put in relation"
-    test = permutation_test((xs,), lambda order: spearmanr(order, ys).statistic, permutation_type="pairings",
-                            vectorized=False, n_resamples=np.inf)
+    ranks = [rank - rank.mean() for rank in (rankdata(xs), rankdata(ys))]
+    length = np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1])
+    test = permutation_test(ranks[:1], lambda order, axis: order @ ranks[1] / length, permutation_type="pairings",
+                            vectorized=True, n_resamples=math.factorial(8), random_state=0)
     verdict = "no relation can be shown" if test.pvalue >= 0.05 else (
         f"{y} {'rises' if test.statistic > 0 else 'falls'} with {x}")
     few = 2 / math.factorial(count) > 0.05  # the p-value of a perfect order
@@ -341,6 +344,14 @@ def worth(gains: pd.DataFrame) -> str:
 
 
 # --- notebook 05
+
+
+def confusion_falls(table: pd.DataFrame, true: str, predicted: str) -> str:
+    """How a confusion goes with accuracy over the runs of `ambiguity.confusion_by_accuracy`."""
+    ends = [f"{estimate(row)} in the {which} accurate run ({row['arch']}, {row['accuracy']:.1%})"
+            for which, row in (("least", table.iloc[0]), ("most", table.iloc[-1]))]
+    return (f"{true} is called {predicted} for {ends[0]} and for {ends[1]}, of {table['images'].iloc[0]:,} {true} "
+            f"images; " + rank_relation("accuracy", "this confusion", table["accuracy"], table["value"], "runs"))
 
 
 def pair_findings(table: pd.DataFrame, detail: bool = True) -> list[str]:

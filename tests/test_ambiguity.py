@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from fer_helpers import ambiguity, exploration
+from fer_helpers import findings as recorded_findings
 from fer_helpers.augment import normalise
 from fer_helpers.emotions import CLASS_SETS
 from fer_helpers.evaluation import evaluate
 from fer_helpers.files import FerError
 from fer_helpers.models import create_model
 from fer_helpers.synthetic import make_faces
+
+REPOSITORY = Path(__file__).parent.parent
 
 SIX = CLASS_SETS[6]
 
@@ -203,3 +207,15 @@ def test_a_class_that_one_half_lacks_is_left_out():
     lower = np.array([True, False, True, True])
     table = ambiguity.rate_changes(labels, predicted, lower, ~lower, ("a", "b"))
     assert list(table.index) == ["a → b"] and isinstance(table, pd.DataFrame)
+
+
+def test_a_confusion_stands_beside_the_accuracy_of_its_run_least_accurate_first():
+    runs = recorded_findings.all_runs(6, REPOSITORY / "data" / "results")
+    table = ambiguity.confusion_by_accuracy(runs)
+    assert len(table) == len(runs) > 20 and table["accuracy"].is_monotonic_increasing
+    assert set(runs["classes"]) == {6} and not runs.index.has_duplicates
+    name = table.index[-1]
+    answers = runs.loc[name, "run"].predictions.query("split == 'test' and true == 'fear'")["predicted"]
+    assert table.loc[name, "images"] == len(answers)
+    assert table.loc[name, "value"] == pytest.approx((answers == "happiness").mean())
+    assert table.loc[name, "low"] < table.loc[name, "value"] < table.loc[name, "high"]

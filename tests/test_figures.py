@@ -142,6 +142,16 @@ def test_the_figure_of_verdicts_has_a_panel_a_setting_and_a_row_a_direction(verd
     assert np.allclose(sorted(dots[:, 0]), [0.05, 0.15])
 
 
+def test_each_run_is_a_point_and_even_errors_a_line():
+    table = pd.DataFrame({"arch": ["a", "b", "a"], "accuracy": [0.2, 0.5, 0.6], "value": [0.5, 0.2, 0.1],
+                          "low": [0.4, 0.1, 0.05], "high": [0.6, 0.3, 0.2], "images": 50})
+    axis = figures.confusion_by_accuracy(table, "fear", "happiness", 6).axes[0]
+    points = np.concatenate([box.lines[0].get_xydata() for box in axis.containers])
+    assert sorted(map(tuple, points)) == [(0.2, 0.5), (0.5, 0.2), (0.6, 0.1)]
+    even = next(line for line in axis.get_lines() if line.get_label() == "errors spread evenly")
+    assert np.allclose(even.get_ydata(), [0.16, 0.08])
+
+
 def test_heatmaps_share_one_scale_and_print_percent():
     tables = {"one": pd.DataFrame(np.eye(2), list("ab"), list("ab")), "two": pd.DataFrame(0.25 * np.ones((2, 2)))}
     figure = figures.heatmaps(tables)

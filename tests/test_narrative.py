@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from fer_helpers import narrative
 from fer_helpers.classical import Leak
@@ -198,6 +199,17 @@ def test_a_relation_of_a_few_networks_needs_more_than_a_perfect_order():
     assert few.startswith("no relation can be shown") and "+1.00" in few and "a perfect order has p = 0.083" in few
     assert "over 6 networks" in narrative.rank_relation("size", "skill", range(6), [3, 1, 2, 6, 4, 5])
     assert "cannot be put in relation" in narrative.rank_relation("size", "skill", range(6), [1] * 6)
+    many = narrative.rank_relation("size", "skill", range(30), [*range(29), 0], "runs")
+    assert f"{spearmanr(range(30), [*range(29), 0]).statistic:+.2f}" in many and "p = 5e-05" in many
+
+
+def test_a_confusion_that_training_takes_away_is_told_from_first_to_last():
+    table = pd.DataFrame({"arch": [f"net{n}" for n in range(6)], "accuracy": np.linspace(0.3, 0.6, 6),
+                          "value": np.linspace(0.6, 0.05, 6), "low": 0.01, "high": 0.9, "images": 496})
+    text = narrative.confusion_falls(table, "fear", "happiness")
+    assert text.startswith("fear is called happiness for 60.0% [1.0, 90.0] in the least accurate run (net0, 30.0%) and "
+                           "for 5.0%") and "of 496 fear images" in text
+    assert "this confusion falls with accuracy: rank correlation -1.00" in text
 
 
 @pytest.mark.parametrize(("last", "verdict"), [

@@ -1,0 +1,75 @@
+"""What README and report open with: the findings on photographs in a few sentences, one table and one figure, all
+computed from what the notebooks recorded (`findings`)."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from . import figures, narrative
+from .ambiguity import confusion_by_accuracy, pair_verdicts
+from .findings import all_runs, recall
+from .intervals import Estimate
+from .plots import headline
+from .study import REPORTED, recorded_study
+
+PAIR = ("fear", "happiness")
+
+
+def sentences() -> list[str]:
+    """The findings, each with its figures; `FerError` where a notebook has recorded nothing."""
+    trained = recall("05_class_ambiguity")
+    scores = next(run.metrics["test"] for run in trained.runs["run"] if run.config.classes == 6)
+    table = comparison()
+    verdicts = pair_verdicts({6: scores}, (PAIR,))
+    people = trained["same"].iloc[0]
+    ambiguous = recall("06_failure_analysis")["types"].loc["ambiguous face"]
+    reached = "; ".join(f"{row.network} reaches {row.accuracy} of the test images, and {row.reported} were reported"
+                        for row in table[table["reported"] != ""].itertuples())
+    texts = {
+        "Under the study's protocol": reached,
+        "Fear called happiness": narrative.confusion_falls(confusion_by_accuracy(all_runs(6)), *PAIR),
+        "After training": narrative.pair_findings(verdicts)[0],
+        "What remains": narrative.top_confusions(scores) + "; " + narrative.same_confusions(
+            people["who"], Estimate(people["value"], people["low"], people["high"]), len(scores.classes),
+            people["images"]),
+        "Where the errors lie": f"of the errors of the trained network, {narrative.estimate(ambiguous)} are on faces "
+                                "whose label has less than half of the human votes"}
+    return [f"**{topic}.** {narrative.sentence(text)}" for topic, text in texts.items()]
+
+
+def comparison() -> pd.DataFrame:
+    """Networks with six classes, least trained first, with percentages as text.
+
+    Columns: ``network``, ``training``, ``reported`` by the study ("" for others), ``accuracy``, and the shares of
+    ``fear called happiness`` and ``happiness called fear``.
+    """
+    kept = recall("04_optimization").runs
+    protocol = [run for run in kept["run"] if run.config.loss == "binary_cross_entropy"]
+    small = next(run.config.arch for run in protocol if (kept["arch"] == run.config.arch).sum() > 1)
+    trained = recall("05_class_ambiguity").runs
+    rows = [(run, "the study's protocol", f"{REPORTED[run.config.arch]:.0%}") for run in protocol]
+    rows += [(recorded_study(kept, small)["run"].iloc[-1], "the protocol, mended", "")]
+    rows += [(run, "ours", "") for run in trained["run"] if run.config.classes == 6]
+    return pd.DataFrame([{
+        "network": run.config.arch, "training": training, "reported": reported,
+        "accuracy": run.metrics["test"].accuracy.percent,
+        "fear called happiness": run.metrics["test"].rate(*PAIR).percent,
+        "happiness called fear": run.metrics["test"].rate(*PAIR[::-1]).percent} for run, training, reported in rows])
+
+
+def figure() -> Figure:
+    """Accuracy and the share of fearful faces called happy, a point a recorded run of six classes."""
+    table = confusion_by_accuracy(all_runs(6))
+    return headline(figures.confusion_by_accuracy(table, *PAIR, classes=6),
+                    f"{PAIR[0]} called {PAIR[1]}, by accuracy: {len(table)} runs on photographs")
+
+
+def markdown() -> str:
+    """`sentences` as a list, and `comparison` as a table."""
+    table = comparison()
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.values.tolist()]
+    majority = next(iter(all_runs(6)["run"])).metrics["test"].majority
+    return "\n".join([*(f"- {text}" for text in sentences()), "",
+                      *("| " + " | ".join(line) + " |" for line in lines), "",
+                      f"Always answering happiness is right on {majority.percent}."])
