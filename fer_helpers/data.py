@@ -16,7 +16,8 @@ from .files import FerError, digest
 
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
-_OPTIONAL = ("votes", "action_units", "regions")
+#: Fields of a `FaceSet` that not every source has.
+OPTIONAL = ("votes", "action_units", "regions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class FaceSet:
         if self.images.dtype != torch.uint8 or self.images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise FerError(f"{self.source}: images must be uint8 (N, {IMAGE_SIZE}, {IMAGE_SIZE}), "
                            f"got {self.images.dtype} {tuple(self.images.shape)}")
-        for name in ("labels", "ids", "split", *_OPTIONAL):
+        for name in ("labels", "ids", "split", *OPTIONAL):
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise FerError(f"{self.source}: {len(column)} {name} for {count} images")
@@ -98,7 +99,7 @@ class FaceSet:
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else np.ascontiguousarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
-        known = {name: getattr(self, name)[rows] for name in _OPTIONAL if getattr(self, name) is not None}
+        known = {name: getattr(self, name)[rows] for name in OPTIONAL if getattr(self, name) is not None}
         part = dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index],
                                    split=self.split[index], **known)
         return part._inherit(self, index)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
+import inspect
 import io
 import os
 import re
@@ -23,13 +25,14 @@ import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .data import IMAGE_SIZE, FaceSet
+from . import drawing, emotions, synthetic
+from .data import IMAGE_SIZE, OPTIONAL, FaceSet
 from .emotions import EMOTIONS, VOTE_COLUMNS, canonical
 from .files import FerError, bar_options, digest, explain_os_errors, write_atomic
 from .sources import AGAIN, CSV_FILES, VOTES_FILE, Files, Table, find_csv, find_votes, open_source, plan_tree, split_of
 from .synthetic import embedded_faces
 
-_READER_VERSION = 1  # raise when the same files would be read differently: old caches are then ignored
+_READER_VERSION = 2  # raise when the same files would be read differently: old caches are then ignored
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow's other plugins are attack surface, not data
 _MAX_IMAGE_BYTES, _MAX_IMAGE_PIXELS = 64 << 20, 50_000_000
 Changes = dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]]
@@ -66,7 +69,7 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
     """
     source = str(source or os.environ.get("FER_DATA") or "synthetic")
     if source == "synthetic":
-        return embedded_faces()
+        return _embedded_faces() if cache else embedded_faces()
     path = Path(os.path.expanduser(source))
     with open_source(path) as files:
         table = find_votes(files, votes)
@@ -367,6 +370,21 @@ def _complete_splits(faces: FaceSet) -> FaceSet:
                                notes=(*faces.notes, note))
 
 
+@functools.lru_cache(maxsize=1)
+def _embedded_faces() -> FaceSet:
+    """`embedded_faces`, from the cache: drawing them takes many seconds, and every kernel of a report needs them.
+
+    What is cached belongs to the code that drew it, so a change of that code draws anew.
+    """
+    stored = _cache_folder() / "embedded.npz"
+    key = digest(str(_READER_VERSION), *(inspect.getsource(module) for module in (emotions, drawing, synthetic)))
+    faces, trouble = _load_cache(stored, key)
+    if faces is None:
+        faces = embedded_faces()
+        trouble += _save_cache(stored, key, faces)
+    return dataclasses.replace(faces, notes=faces.notes + trouble)
+
+
 def _cache_folder() -> Path:
     if chosen := os.environ.get("FER_CACHE"):
         return Path(os.path.expanduser(chosen))
@@ -375,11 +393,11 @@ def _cache_folder() -> Path:
 
 def _save_cache(path: Path, key: str, faces: FaceSet) -> tuple[str, ...]:
     arrays = {"images": faces.images.numpy(), "labels": faces.labels.numpy(), "ids": faces.ids, "split": faces.split}
-    if faces.votes is not None:
-        arrays["votes"] = faces.votes.numpy()
+    arrays |= {name: getattr(faces, name).numpy() for name in OPTIONAL if getattr(faces, name) is not None}
     try:
         write_atomic(path, lambda temporary: np.savez(
-            temporary, **arrays, key=np.array(key), classes=np.array(faces.classes), notes=np.array(faces.notes, str)))
+            temporary, **arrays, key=np.array(key), classes=np.array(faces.classes), notes=np.array(faces.notes, str),
+            source=np.array(faces.source)))
     except FerError as error:
         return (f"No cached copy was kept, so the next read is as slow ({error}).",)
     return ()
@@ -395,10 +413,10 @@ def _load_cache(path: Path, key: str) -> tuple[FaceSet | None, tuple[str, ...]]:
                 return None, ()
             # The zip inside .npz carries a CRC-32 of each array, checked here as the last byte is read.
             arrays = {name: stored[name] for name in stored.files}
-        votes = torch.from_numpy(arrays["votes"]) if "votes" in arrays else None
+        optional = {name: torch.from_numpy(arrays[name]) for name in OPTIONAL if name in arrays}
         return FaceSet(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["ids"],
-                       arrays["split"], tuple(arrays["classes"].tolist()), votes,
-                       notes=tuple(arrays["notes"].tolist())), ()
+                       arrays["split"], tuple(arrays["classes"].tolist()), **optional,
+                       source=str(arrays["source"]), notes=tuple(arrays["notes"].tolist())), ()
     except PermissionError:
         return None, ()  # `_save_cache` will say so
     except Exception as error:  # a damaged file can break zipfile, numpy and FaceSet each in its own way

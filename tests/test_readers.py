@@ -5,6 +5,8 @@ import re
 import shutil
 import stat
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
@@ -21,6 +23,7 @@ from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
 from fer_helpers.readers import download_faces, load_faces, read_photograph
 from fer_helpers.sources import VOTES_FILE
+from fer_helpers.synthetic import embedded_faces
 from tests.corpus import LABELS, NAMES, USAGES, csv_text, faces_of, png, votes_text, write_tree, write_zip
 
 FACES = faces_of(14)
@@ -550,6 +553,24 @@ def test_no_single_flipped_bit_in_the_cache_changes_what_is_read(tmp_path_factor
         data[place % len(data)] ^= 1 << bit
         stored.write_bytes(data)
         assert load(root).fingerprint == good.fingerprint
+
+
+def test_the_embedded_faces_are_drawn_once_for_all_processes_and_anew_when_damaged(cache):
+    """In processes of their own, as every kernel of a report is one."""
+    code = ("from fer_helpers import readers, synthetic as s; "
+            "faces = readers.load_faces('synthetic'); print(len(faces.notes), faces.source, faces.fingerprint, "
+            "faces.action_units.sum().item(), faces.regions.sum().item(), s.embedded_faces.cache_info().misses)")
+
+    def told() -> str:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    first, again = told(), told()
+    assert first.split()[-1] == "1" and again.split()[-1] == "0" and first.split()[:-1] == again.split()[:-1]
+    drawn = embedded_faces()
+    assert again.split()[0] == "0" and drawn.fingerprint in again and f"{drawn.regions.sum().item()}" in again.split()
+    (stored,) = cache.iterdir()
+    stored.write_bytes(stored.read_bytes()[:1_000_000])
+    assert told().split()[-1] == "1" and told() == again
 
 
 def test_a_locked_cache_folder_does_not_stop_the_reading(tmp_path, locked_folder, monkeypatch):
