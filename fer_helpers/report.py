@@ -18,8 +18,10 @@ from typing import Any
 import jinja2
 import nbformat
 import pandas as pd
+from docutils import nodes
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from tqdm.auto import tqdm
@@ -73,14 +75,15 @@ SETTINGS: dict[str, Any] = {
     "html_domain_indices": False,
     # A summary of a page found would have to be fetched, which browsers refuse to pages opened from a folder.
     "html_show_search_summary": False,
-    "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"],
+    "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"],
     "nb_execution_mode": "off",
     "nb_code_prompt_show": "Show the code",
     "nb_code_prompt_hide": "Hide the code",
     "nb_ipywidgets_js": {},
     "myst_heading_anchors": 3,
-    "myst_heading_slug_func": jupyter_anchor,
+    "myst_heading_slug_func": "fer_helpers.report.jupyter_anchor",
     "autosummary_generate": False,
+    "numpydoc_show_class_members": False,
     "autodoc_member_order": "bysource",
     "autodoc_typehints_format": "short",
     "autodoc_preserve_defaults": True,
@@ -121,14 +124,14 @@ def report(out: Path | str = "report", data: str = "", profile: str = "quick", n
            progress: bool = True) -> list[Executed]:
     """Execute all notebooks in order and write the site of them; `build_site` says what it holds.
 
+    A notebook that fails is reported in its place and the others go on.
+
     Parameters
     ----------
     out : folder to write; executed notebooks go to its ``notebooks`` folder.
     data : as for `readers.load_faces`.
     profile : "quick" or "full".
     overrides : parameters that win over the profile's, where a notebook has them.
-
-    A notebook that fails is reported in its place and the others go on.
 
     Raises
     ------
@@ -183,6 +186,8 @@ def build_site(results: Iterable[Executed], out: Path | str, about: str = "", st
                 with patch_docutils(), docutils_namespace():
                     site = Sphinx(source, None, built, trees, "html", SETTINGS, status=None, warning=sys.stderr,
                                   freshenv=True)
+                    site.connect("autodoc-process-docstring", _describe_returned, priority=400)  # numpydoc has 500
+                    site.connect("missing-reference", _find_in_package)
                     site.build()
             except SphinxError as error:
                 raise FerError(f"{out}: the site could not be built ({error}); mend that page's source") from error
@@ -274,6 +279,25 @@ def _told(notebook: NotebookNode, tag: str) -> list[str]:
 def _first_point(text: str) -> str:
     """The first item of a list, or the first paragraph."""
     return text.split("\n\n")[0].split("\n- ")[0]
+
+
+# --- docstrings
+
+
+def _describe_returned(site: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Under "Returns" our docstrings have sentences, and numpydoc would read each line as a type: put the annotated type
+    above them."""
+    for start in (number for number, line in enumerate(lines) if line in ("Returns", "Yields")):
+        end = lines.index("", start)
+        lines[start + 2:end] = [thing.__annotations__["return"], *(f"    {line}" for line in lines[start + 2:end])]
+
+
+def _find_in_package(site: Sphinx, env: BuildEnvironment, node: nodes.Element, text: nodes.Element) -> Any:
+    """Our docstrings name things of other modules without the package's name."""
+    if node["refdomain"] == "py":
+        return env.domains.python_domain.resolve_xref(env, node["refdoc"], site.builder, "obj",
+                                                      f"{__package__}.{node['reftarget']}", node, text)
+    return None
 
 
 # --- tables
