@@ -227,7 +227,7 @@ class ConfusionBrowser(Explorer):
         self.title = HTML("Choose a cell to see the images behind it.")
         self.summary = f"Confusion matrix of {run.name}, {self.scores.count:,} {split} images; cells open their images."
         super().__init__([GridBox([*head, *rows], layout=Layout(
-            grid_template_columns=f"140px repeat({len(names)}, 92px)", justify_items="stretch")),
+            grid_template_columns=f"140px repeat({len(names)}, 92px)")),
             self.title, self.gallery])
         self.gallery.layout.display = "none"
 
