@@ -74,7 +74,7 @@ def test_an_impossible_grid_is_refused_before_anything_runs(axes, message, faces
 
 def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder, tmp_path):
     store = tmp_path / "store"
-    grid = ["arch=simple_cnn,compact", "optimizer=sgd,adam", *TINY]
+    grid = ["arch=simple_cnn", "optimizer=sgd,adam", *TINY]
     # One run is made to fail: where its checkpoint should be lies something else.
     axes = {"arch": ["simple_cnn"], "optimizer": ["adam"], "epochs": [1], "train_limit": [128]}
     victim = next(iter(batch.plan_sweep(axes, NOTEBOOKS / "02_training.ipynb", load_faces(folder))))
@@ -84,10 +84,10 @@ def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder,
     assert first.returncode == 1 and "Traceback" not in first.stderr
     assert f"failed: {victim}" in first.stderr and "checkpoint.pt" in first.stderr
     table = pd.read_csv(store / "sweep.csv").set_index("run_id")
-    assert list(table["status"]).count("finished") == 3 and table.loc[victim, "status"] == "failed"
+    assert list(table["status"]).count("finished") == 1 and table.loc[victim, "status"] == "failed"
     assert "delete it" in json.loads((store / victim / "failure.json").read_text())["error"]
     runs = load_runs(store)
-    assert len(runs) == 3 and set(runs["arch"]) == {"simple_cnn", "compact"}
+    assert list(runs["optimizer"]) == ["sgd"]
     for run in runs["run"]:
         cells = nbformat.read(run.folder / "02_training.ipynb", 4).cells
         assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
@@ -97,7 +97,7 @@ def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder,
     second = fer("sweep", *grid, "--data", folder, "--store", store, cwd=NOTEBOOKS.parent)
     assert second.returncode == 0, second.stderr
     table = pd.read_csv(store / "sweep.csv").set_index("run_id")
-    assert list(table["status"]).count("skipped") == 3 and table.loc[victim, "status"] == "finished"
+    assert list(table["status"]).count("skipped") == 1 and table.loc[victim, "status"] == "finished"
     assert not (store / victim / "failure.json").exists()
 
 

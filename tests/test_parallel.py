@@ -72,7 +72,7 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
     assert found
     workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     os.kill(max(workers), sign)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "error: another process of this training was lost" in err
     assert "the same command goes on from there" in err
@@ -87,7 +87,7 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
 ])
 def test_a_batch_that_cannot_be_shared_is_refused(setting, reason, data, tmp_path):
     process = launch(2, data, tmp_path, "arch=simple_cnn", setting)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode != 0
     assert f"error: {reason}" in err
 
