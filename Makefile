@@ -1,6 +1,7 @@
 # Needs only Python >= 3.11, make and the package registry; everything else goes into $(VENV).
 #   make report [FER_DATA=folder|csv|zip] [PROFILE=full]    execute all notebooks, write report/index.html
 #   make test   [FER_DATA=…]                                package tests, then every notebook
+#   make test-ui                                         the report and JupyterLab in Chromium, which it needs
 #   make lab                                                open JupyterLab
 #   make notebooks                                          renew the outputs of the committed notebooks
 PYTHON  ?= python3
@@ -18,7 +19,7 @@ endif
 # anything else runs on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help report test lint lab notebooks clean
+.PHONY: help report test test-ui lint lab notebooks clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -32,10 +33,13 @@ report: $(READY)
 	$(BIN)/fer report --profile $(PROFILE) --out report
 
 test: lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --ignore tests/ui
 	# Committed outputs belong to the embedded faces; a store of its own, so that every run is trained here and now.
 	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
 	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval-lax notebooks
+
+test-ui: $(READY)
+	$(BIN)/python -m pytest tests/ui
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -149,9 +149,9 @@ def causal_regions(faces: FaceSet) -> torch.Tensor:
 def focus(maps: Mapping[str, torch.Tensor], mask: torch.Tensor, correct: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """How much of each attribution falls inside ``mask``, against the share of the picture that the mask takes.
 
-    "energy" is the share of |attribution| inside (Wang et al. 2020, arXiv:1910.01279), "pointing game" how often the
-    largest |attribution| lies inside (Zhang et al. 2018, arXiv:1608.00507). Thrown blindly, both would be the mask's
-    share of the area. Images with an empty mask or an attribution of zero are left out.
+    "energy" is the share of absolute attribution inside (Wang et al. 2020, arXiv:1910.01279), "pointing game" how often
+    the largest absolute attribution lies inside (Zhang et al. 2018, arXiv:1608.00507). Thrown blindly, both would be
+    the mask's share of the area. Images with an empty mask or an attribution of zero are left out.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def focus(maps: Mapping[str, torch.Tensor], mask: torch.Tensor, correct: np.ndar
 
 
 def attribution_by_region(maps: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> pd.DataFrame:
-    """Mean share of |attribution| in each region and "elsewhere" (rows) by method (columns), beside their area.
+    """Mean share of absolute attribution in each region and "elsewhere" (rows) by method (columns), beside their area.
 
     ``masks`` are those of `regions.region_masks`, grown by a pixel; where two overlap the first keeps it.
     """

@@ -1,4 +1,4 @@
-"""Notebooks in bulk, through papermill: `sweep` over a grid of runs, and `report`, all notebooks as HTML."""
+"""Notebooks in bulk, through papermill: `execute` one, `sweep` over a grid of runs. Their pages are in `report`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 import nbformat
 import pandas as pd
 import papermill
-from nbconvert import HTMLExporter
 from tqdm.auto import tqdm
 
 from .config import TrainConfig
@@ -29,27 +28,9 @@ from .methods import configure
 from .readers import load_faces
 from .runs import Run, default_store, run_id
 
-#: What a profile changes in the parameters of a notebook, by its name. The notebooks' own defaults are the quick
-#: profile on the embedded faces; photographs are harder, so that even a quick look at them needs more images.
-PROFILES: dict[str, dict[str, dict[str, Any]]] = {
-    "quick": {},
-    "quick, photographs": {"03_architectures": {"train_limit": 4000, "epochs": 3}},
-    "full": {
-        "02_training": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
-        "03_architectures": {"archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"], "seeds": 3,
-                             "augmentation": "standard", "train_limit": None, "batch_size": 64, "epochs": 30,
-                             "early_steps": 60},
-        "04_optimization": {"grid_arch": "compact", "study_arch": "vgg19", "train_limit": None, "grid_limit": None,
-                            "epochs": 10, "optimizers": ["sgd", "adam", "adamw", "rmsprop"],
-                            "schedules": ["constant", "step", "cosine", "onecycle", "plateau"],
-                            "collapse_archs": ["simple_cnn", "vgg19", "resnet50"], "tune_limit": None,
-                            "tune_epochs": 3},
-        "05_class_ambiguity": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
-        "06_failure_analysis": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
-    },
-}
 WORKHORSE = "02_training"
-_WIDGET = "application/vnd.jupyter.widget-view+json"
+#: How an output says that it is a widget.
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
@@ -159,7 +140,7 @@ def sweep(axes: Mapping[str, Sequence[Any]], data: str = "", store: Path | str |
         row = {"run_id": name} | {key: settings[key] for key in varied}
         row |= {"status": "skipped", "seconds": 0.0, "error": ""}
         if not (store / name / "metrics.json").exists():
-            done = execute(notebook, store / name / notebook.name, parameters | {"data": _absolute(data)},
+            done = execute(notebook, store / name / notebook.name, parameters | {"data": absolute(data)},
                            max(1, processors // jobs), store)
             row |= {"status": "failed" if done.error else "finished", "seconds": done.seconds, "error": done.error}
             if done.error:
@@ -199,76 +180,6 @@ def plan_sweep(axes: Mapping[str, Sequence[Any]], notebook: Path, faces: FaceSet
     return plan
 
 
-def report(out: Path | str = "report", data: str = "", profile: str = "quick", notebooks: Path | str | None = None,
-           store: Path | str | None = None, overrides: Mapping[str, Any] | None = None,
-           progress: bool = True) -> list[Executed]:
-    """Execute all notebooks in order and write them as HTML, with ``index.html`` linking them.
-
-    Parameters
-    ----------
-    out : folder to write; executed notebooks go to its ``notebooks`` folder.
-    data : as for `readers.load_faces`.
-    profile : "quick" or "full".
-    overrides : parameters that win over the profile's, where a notebook has them.
-
-    A notebook that fails is reported in its place and the others go on.
-
-    Raises
-    ------
-    FerError
-        If the profile is unknown, the data cannot be read or the folder cannot be written.
-    """
-    if profile not in ("quick", "full"):
-        raise FerError(f"profile={profile!r} is unknown; choose quick or full")
-    out, data = Path(out), _absolute(data)
-    # Reading here reports bad data once, clearly, before any kernel starts, and fills the cache.
-    faces = load_faces(data, progress=progress)
-    key = "quick, photographs" if profile == "quick" and faces.action_units is None else profile
-    results = []
-    with tqdm(find_notebooks(notebooks), desc="report", unit="notebook", **bar_options(progress)) as bar:
-        for notebook in bar:
-            bar.set_postfix_str(notebook.stem)
-            defaults = notebook_defaults(notebook)
-            wanted = {"data": data} | PROFILES[key].get(notebook.stem, {}) | dict(overrides or {})
-            parameters = {name: value for name, value in wanted.items()
-                          if name in defaults and value != defaults[name]}
-            results.append(execute(notebook, out / "notebooks" / notebook.name, parameters, store=store))
-            _write_html(nbformat.read(results[-1].path, 4), out / f"{notebook.stem}.html")
-    _write_html(_index(results, faces, key), out / "index.html")
-    return results
-
-
-def _index(results: Iterable[Executed], faces: FaceSet, profile: str) -> nbformat.NotebookNode:
-    """The front page: of each notebook the title, a link, its answer, and what it keeps of photographs."""
-    parts = ["# What do deep CNNs learn about facial emotion?",
-             f"Data: {faces.source}, {len(faces):,} images. Profile: {profile}."]
-    for result in results:
-        cells = nbformat.read(result.path, 4).cells
-        # papermill puts a notice above the title of a notebook that failed.
-        title = next((cell.source for cell in cells if cell.source.startswith("# ")), result.path.stem)
-        parts.append(f"## [{title.splitlines()[0].lstrip('# ')}]({result.path.stem}.html)")
-        if result.error:
-            parts.append(f"> **This notebook failed:** `{result.error}`")
-        else:
-            parts += _told(cells, "answer")
-            if kept := _told(cells, "photographs"):
-                parts += ["**Recorded on photographs:**", *kept]
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n\n".join(parts))],
-                                    metadata={"title": "fer_helpers"})
-
-
-def _told(cells: Iterable[nbformat.NotebookNode], tag: str) -> list[str]:
-    """The Markdown shown by the code cells with this tag."""
-    return [output.data["text/markdown"] for cell in cells if tag in cell.metadata.get("tags", [])
-            for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})]
-
-
-def _write_html(notebook: nbformat.NotebookNode, target: Path) -> None:
-    notebook.metadata.setdefault("title", target.stem)
-    body, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(notebook)
-    write_atomic(target, lambda path: path.write_text(body, encoding="utf-8"))
-
-
 def _strip(path: Path) -> None:
     """Drop what papermill and the kernel note of this machine and this minute: paths, times, Python's version, and
     progress bars, which tqdm's notebook form draws whatever TQDM_DISABLE says."""
@@ -276,7 +187,7 @@ def _strip(path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
-    if not any(_WIDGET in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
+    if not any(WIDGET in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
         notebook.metadata.pop("widgets", None)
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
@@ -287,7 +198,7 @@ def _strip(path: Path) -> None:
 
 def _is_bar(output: nbformat.NotebookNode) -> bool:
     data = output.get("data", {})
-    return _WIDGET in data and "%|" in data.get("text/plain", "")
+    return WIDGET in data and "%|" in data.get("text/plain", "")
 
 
 def _notebook_error(path: Path) -> str:
@@ -301,6 +212,6 @@ def _notebook_error(path: Path) -> str:
     return ""
 
 
-def _absolute(data: str) -> str:
+def absolute(data: str) -> str:
     """A kernel may start in another folder, so a path must not depend on this one."""
     return str(Path(data).resolve()) if data and Path(data).exists() else data

@@ -235,11 +235,11 @@ def report(settings: Settings = None, data: Data = "",
            out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("report"),
            notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
            store: Store = None) -> None:
-    """Execute all notebooks and write them as HTML; KEY=VALUE sets a notebook parameter."""
-    from . import batch
+    """Execute all notebooks and write a site of them; KEY=VALUE sets a notebook parameter."""
+    from .report import report as write_report
 
     overrides = {key: _one(key, values) for key, values in _settings(settings).items()}
-    results = batch.report(out, data, profile, notebooks, store, overrides)
+    results = write_report(out, data, profile, notebooks, store, overrides)
     for result in results:
         typer.echo(f"{result.seconds:6.0f} s  {result.path.stem}  {result.error or 'done'}")
     typer.echo(f"Report: {(out / 'index.html').resolve()}")

@@ -157,7 +157,8 @@ def evaluate(labels: np.ndarray, probs: np.ndarray, classes: tuple[str, ...], ma
 def calibration_bins(labels: np.ndarray, probs: np.ndarray, bins: int = 15) -> pd.DataFrame:
     """The reliability diagram's numbers, per bin of equal width in confidence: images, confidence, accuracy.
 
-    Empty bins are left out. The expected calibration error is the mean of |accuracy − confidence| weighted by images.
+    Empty bins are left out. The expected calibration error is the mean of ``|accuracy − confidence|``, weighted by
+    images.
     """
     confidence, correct = probs.max(1), probs.argmax(1) == labels
     number = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -199,13 +200,13 @@ def compare(correct_first: np.ndarray, correct_second: np.ndarray, seed: int = 0
 def compare_seeds(correct_first: np.ndarray, correct_second: np.ndarray, seed: int = 0) -> Estimate:
     """Accuracy of the first method minus that of the second, with an interval over training seeds and test images.
 
-    Parameters
-    ----------
-    correct_first, correct_second : bool arrays (S, N): with training seed s, was image i classified correctly?
-
     All seeds meet the same images, so seeds and images are resampled independently of each other (Owen 2007,
     "The pigeonhole bootstrap"). With one seed the interval covers images only; with a handful it is too narrow, because
     so few values understate their spread.
+
+    Parameters
+    ----------
+    correct_first, correct_second : bool arrays (S, N): with training seed s, was image i classified correctly?
 
     Raises
     ------

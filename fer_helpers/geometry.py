@@ -111,7 +111,7 @@ def mantel(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     Data frame: first, second, rho, p_value, p_adjusted (Holm over the rows), pairs, and ``detectable``: the smallest
-    |rho| that would have had p < 0.05 (NaN where none could: with three classes).
+    absolute rho that would have had p < 0.05 (NaN where none could: with three classes).
     """
     size = len(next(iter(tables.values())))
     upper = np.triu_indices(size, 1)

@@ -71,13 +71,13 @@ def distillation_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: 
 def spread_loss(evidence: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """How far the evidence for an answer falls short of being spread over all regions: 0 for evenly, log R for one.
 
+    The log R minus the entropy of the evidence over regions, each region's divided by its area, since a large region
+    should not count for its size. A face without positive evidence counts as evenly spread.
+
     Parameters
     ----------
     evidence : float (B, P), what each place of a map adds to the logit of the label; what speaks against it is cut off.
     masks : float (B, R, P), 0..1, the share of each place that belongs to each region.
-
-    The log R minus the entropy of the evidence over regions, each region's divided by its area, since a large region
-    should not count for its size. A face without positive evidence counts as evenly spread.
     """
     mass = torch.einsum("bp,brp->br", evidence.clamp_min(0), masks) / masks.sum(2).clamp_min(1e-6)
     shares = (mass + 1e-8) / (mass + 1e-8).sum(1, keepdim=True)

@@ -186,6 +186,9 @@ def study_methods(recipes: Mapping[str, TrainConfig], faces: FaceSet, names: Ite
                   trial: Mapping[str, Any], images: int = 200, store: str | None = None) -> MethodStudy:
     """Tune each method on the first network, then train it on every network with several seeds.
 
+    The reference of mCE is the plain ResNet50 among ``recipes``; without one mCE is left out. A teacher does not teach
+    its own kind: "distilled" is left out for the architecture that teaches.
+
     Parameters
     ----------
     recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
@@ -194,9 +197,6 @@ def study_methods(recipes: Mapping[str, TrainConfig], faces: FaceSet, names: Ite
     seeds : how many, by the names of ``recipes``.
     trial : settings that make a recipe shorter for tuning, such as epochs and train_limit.
     images : test images that `stress` looks at.
-
-    The reference of mCE is the plain ResNet50 among ``recipes``; without one mCE is left out. A teacher does not teach
-    its own kind: "distilled" is left out for the architecture that teaches.
     """
     names = list(dict.fromkeys(["plain", *names]))
     short = dataclasses.replace(next(iter(recipes.values())), **trial)
@@ -287,18 +287,18 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
                     baseline: str = "plain", seed: int = 0) -> pd.DataFrame:
     """Every outcome of every method, and its difference to ``baseline``, paired by seed and by image.
 
+    "partial faces" is the share of wrong answers over all occlusions and severities; "favourite region" by how much
+    accuracy falls when the region that costs most is hidden.
+
+    Seeds and images are resampled independently (Owen 2007, "The pigeonhole bootstrap"), the same for both sides of a
+    difference. With a handful of seeds intervals are somewhat too narrow.
+
     Parameters
     ----------
     runs : a list by method, with equal seeds in equal places; all were tested on the same images.
     classes : the class names.
     reference : the plain ResNet50, whose errors on corrupted images are 1 on the scale of mCE (Hendrycks & Dietterich
         2019, arXiv:1903.12261); may be empty where no errors were measured.
-
-    "partial faces" is the share of wrong answers over all occlusions and severities; "favourite region" by how much
-    accuracy falls when the region that costs most is hidden.
-
-    Seeds and images are resampled independently (Owen 2007, "The pigeonhole bootstrap"), the same for both sides of a
-    difference. With a handful of seeds intervals are somewhat too narrow.
 
     Returns
     -------

@@ -75,7 +75,7 @@ def prepare_faces(config: TrainConfig, faces: FaceSet) -> FaceSet:
 
 def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = None, device: str = "auto",
         progress: bool = True, teacher: nn.Module | None = None) -> Fitted:
-    """Train a network.
+    """Train a network. Inside `parallel.join` the processes of a team train one together.
 
     Parameters
     ----------
@@ -86,8 +86,6 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
     device : "cpu", "cuda", "mps" or "auto" (the first that is there of cuda, mps, cpu).
     progress : show a bar.
     teacher : the trained network that ``config.teacher`` asks for; `runs.train_run` trains it.
-
-    Inside `parallel.join` the processes of a team train one network together.
 
     Raises
     ------

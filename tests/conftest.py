@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fer_helpers import plots
 from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.evaluation import Evaluation, evaluate
+from fer_helpers.synthetic import make_faces
 from fer_helpers.training import Fitted, fit
 
 matplotlib.use("Agg")
@@ -184,3 +186,22 @@ def texts(figure: Figure) -> list[str]:
     """What a reader of the figure reads."""
     figure.canvas.draw()
     return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_visible()]
+
+
+def fer(*arguments: object, cwd: Path, **environment: object) -> subprocess.CompletedProcess[str]:
+    """The installed command, in a process of its own."""
+    return subprocess.run([sys.executable, "-c", "from fer_helpers.cli import main; main()", *map(str, arguments)],
+                          cwd=cwd, capture_output=True, text=True, check=False, timeout=500,
+                          env=os.environ | {key: str(value) for key, value in environment.items()})
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of drawn faces as a class-folder tree on disk."""
+    root = tmp_path_factory.mktemp("faces")
+    faces = make_faces(dict.fromkeys(EMOTIONS, 60), test=dict.fromkeys(EMOTIONS, 12), seed=5)
+    for image, label, name, split in zip(faces.images.numpy(), faces.labels, faces.ids, faces.split, strict=True):
+        place = root / split / faces.classes[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{name}.png")
+    return root

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,39 +10,19 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import fer
 from PIL import Image
 
 from fer_helpers import batch
 from fer_helpers.cli import main
 from fer_helpers.config import TrainConfig
-from fer_helpers.emotions import EMOTIONS
 from fer_helpers.files import FerError
 from fer_helpers.methods import METHODS
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import load_runs
-from fer_helpers.synthetic import make_faces
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TINY = ["epochs=1", "train_limit=128"]
-
-
-def fer(*arguments, cwd, **environment):
-    """The installed command, in a process of its own."""
-    return subprocess.run([sys.executable, "-c", "from fer_helpers.cli import main; main()", *map(str, arguments)],
-                          cwd=cwd, capture_output=True, text=True, check=False, timeout=500,
-                          env=os.environ | {key: str(value) for key, value in environment.items()})
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A small set of drawn faces as a class-folder tree on disk."""
-    root = tmp_path_factory.mktemp("faces")
-    faces = make_faces(dict.fromkeys(EMOTIONS, 60), test=dict.fromkeys(EMOTIONS, 12), seed=5)
-    for image, label, name, split in zip(faces.images.numpy(), faces.labels, faces.ids, faces.split, strict=True):
-        place = root / split / faces.classes[label]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(place / f"{name}.png")
-    return root
 
 
 def test_the_six_notebooks_of_the_design_are_there():
@@ -113,47 +92,10 @@ def test_papermill_runs_the_workhorse_with_its_own_parameters(tmp_path):
                                      batch_size=64, augmentation="flip")
 
 
-def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder, tmp_path):
-    notebooks = tmp_path / "notebooks"
-    notebooks.mkdir()
-    for name in ("01_data_exploration", "02_training"):
-        (notebooks / f"{name}.ipynb").write_bytes((NOTEBOOKS / f"{name}.ipynb").read_bytes())
-    shutil.copytree(NOTEBOOKS.parent / "data" / "results", tmp_path / "data" / "results")
-    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Broken"),
-                                             nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
-                                             nbformat.v4.new_code_cell("raise ValueError('on purpose')")],
-                                      metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
-                                                               "language": "python"}})
-    nbformat.write(broken, notebooks / "03_broken.ipynb")
-    done = fer("report", "arch=simple_cnn", *TINY, "--data", folder, "--out", tmp_path / "report", "--notebooks",
-               notebooks, "--store", tmp_path / "runs", cwd=tmp_path)
-    assert done.returncode == 1 and "ValueError: on purpose" in done.stdout and "Traceback" not in done.stderr
-    page = (tmp_path / "report" / "index.html").read_text()
-    for name in ("01_data_exploration", "02_training", "03_broken"):
-        assert f"{name}.html" in page and (tmp_path / "report" / f"{name}.html").stat().st_size > 10_000
-    assert page.count("This notebook failed") == 1 and "03 · Broken" in page
-    assert "The simple_cnn network is right on" in page and "ValueError: on purpose" in page
-    assert page.count("Recorded on photographs") == 1 and "Eigenfaces + nearest neighbour is right on" in page
-    assert str(tmp_path / "report" / "index.html") in done.stdout
-    assert load_runs(tmp_path / "runs")["epochs"].tolist() == [1]
-
-
-def test_the_profiles_name_parameters_that_notebooks_have():
-    for profile in batch.PROFILES.values():
-        for name, parameters in profile.items():
-            assert set(parameters) <= set(batch.notebook_defaults(NOTEBOOKS / f"{name}.ipynb"))
-
-
 def test_a_file_that_is_no_notebook_is_named(tmp_path):
     (tmp_path / "01_odd.ipynb").write_text("{}")
     with pytest.raises(FerError, match="01_odd.ipynb"):
         batch.notebook_defaults(tmp_path / "01_odd.ipynb")
-
-
-def test_an_unknown_profile_is_refused(tmp_path):
-    with pytest.raises(FerError, match="quick or full"):
-        batch.report(tmp_path, profile="slow")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
