@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,18 @@ def load_checkpoint(path: Path, identity: str, device: str) -> dict[str, Any] | 
         raise FerError(f"{' and '.join(map(str, there))}: not a checkpoint of this run ({type(reasons[0]).__name__}); "
                        "delete it to start anew") from reasons[0]
     return None
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs that a training has finished so far, for those who watch it; none if there is nothing to read yet."""
+    for file in (path, previous(path)):  # while a checkpoint is being replaced, only the one before is there
+        try:
+            # Mapped, not read: the weights beside the history can take half a gigabyte. Windows would lock the file.
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=os.name == "posix")
+            return list(state["history"])
+        except Exception:  # absent or damaged, in one of many ways; the one who trains will say so
+            continue
+    return []
 
 
 def delete_checkpoint(path: Path) -> None:

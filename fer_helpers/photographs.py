@@ -15,14 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .attribution import attribute
-from .confidence import rescale
 from .detection import DetectedFace, find_faces
 from .emotions import CLASS_SETS
 from .files import FerError, write_atomic
 from .plots import COLORS, INK, use_style
-from .pretrained import Pretrained, load_pretrained
+from .pretrained import Pretrained, load_pretrained, probabilities
 from .readers import read_photograph
-from .training import predict_logits
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
@@ -96,8 +94,7 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
     found, network = find_faces(photograph, detector), network or _shipped()
     if not found:
         return []
-    logits = predict_logits(network.model, torch.stack([face.crop for face in found]), tta=network.config.tta)
-    probs = rescale(logits.double().softmax(1).numpy(), network.calibration.temperature)
+    probs = probabilities(network, torch.stack([face.crop for face in found]))
     classes = CLASS_SETS[network.config.classes]
     return [FacePrediction(face, dict(zip(classes, map(float, row), strict=True)),
                            bool(row.max() >= network.calibration.threshold))

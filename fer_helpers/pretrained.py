@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
+import torch
 from torch import nn
 
-from .confidence import Calibration, calibrate
+from .confidence import Calibration, calibrate, rescale
 from .config import TrainConfig
 from .emotions import CLASS_SETS
 from .evaluation import Evaluation, evaluate
 from .files import FerError, read_json, write_atomic, write_json
 from .runs import Run, default_store, load_weights
+from .training import predict_logits
 
 #: Holds compact7.safetensors, compact7.json and the model card, README.md.
 WEIGHTS = Path(__file__).parent / "weights"
@@ -78,6 +81,12 @@ def load_network(run: str = "", store: Path | str | None = None) -> Pretrained:
         raise FerError(f"{folder}: is no finished run; fer runs lists them")
     found = Run(folder)
     return Pretrained(found.model(), found.config, found.metrics, _calibrated(found))
+
+
+def probabilities(network: Pretrained, images: torch.Tensor) -> np.ndarray:
+    """float64 (N, C): calibrated probabilities of uint8 faces (N, 48, 48), averaged over the network's usual views."""
+    logits = predict_logits(network.model, images, tta=network.config.tta)
+    return rescale(logits.double().softmax(1).numpy(), network.calibration.temperature)
 
 
 def _calibrated(run: Run) -> Calibration:
