@@ -23,8 +23,15 @@ from .files import FerError, bar_options, write_atomic
 from .models import model_table
 from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
 
-app = typer.Typer(help=__doc__.split(":")[0], no_args_is_help=True, pretty_exceptions_enable=False,
-                  add_completion=False)
+
+def _examples(*commands: str) -> str:
+    """What ``--help`` ends with."""
+    return "\n\n".join(["Examples:", *commands])
+
+
+app = typer.Typer(help="Train networks on facial expressions, see what they learnt, ask them about a photograph.",
+                  epilog=_examples("fer predict photo.jpg", "fer train arch=compact epochs=2", "fer COMMAND --help"),
+                  no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 data_app = typer.Typer(help="Download and check data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -33,14 +40,14 @@ Store = Annotated[Path | None, typer.Option(help="Folder of runs; without it FER
 Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings of TrainConfig.")]
 
 
-@data_app.command("download")
+@data_app.command("download", epilog=_examples("fer data download data/fer2013"))
 def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.")] = Path("data/fer2013"),
                   dataset: Annotated[str, typer.Option(help="Kaggle dataset.")] = "msambare/fer2013") -> None:
     """Fetch FER2013 from Kaggle (needs the "download" extra and a network)."""
     typer.echo(f"Faces are in {readers.download_faces(target, dataset)}; use them with FER_DATA={target}")
 
 
-@data_app.command("check")
+@data_app.command("check", epilog=_examples("fer data check faces", "fer data check fer2013.csv --json"))
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; empty as for --data.")] = "",
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
@@ -52,18 +59,18 @@ def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; e
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=_examples("fer models", "fer models --classes 3"))
 def models(classes: int = 6) -> None:
     """List the architectures with their parameters and cost."""
     typer.echo(model_table(num_classes=classes).to_string(float_format="{:,.0f}".format))
 
 
-@app.command()
+@app.command(epilog=_examples(
+    "fer train arch=resnet50 optimizer=adam epochs=10 --data fer2013.csv",
+    "fer train method=supcon epochs=4",
+    "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16"))
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
-    """Train one run, e.g. ``fer train arch=resnet50 optimizer=adam epochs=10 method=supcon``.
-
-    In several processes: ``torchrun --nproc-per-node 2 --no-python fer train ...``.
-    """
+    """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
     from .methods import configure
 
     config = configure({key: _one(key, values) for key, values in _settings(settings).items()})
@@ -74,7 +81,7 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
         typer.echo(f"{run.folder}\n{scores.to_string()}")
 
 
-@app.command()
+@app.command(epilog=_examples("fer runs", "fer runs --csv --store runs"))
 def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help="Print every column.")] = False,
          as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a README.")] = False) -> None:
     """List finished runs, best first."""
@@ -89,14 +96,14 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
     typer.echo(table.to_csv() if as_csv else table[short].to_string(float_format="{:.3f}".format))
 
 
-@app.command()
+@app.command(epilog=_examples("fer record runs/NAME"))
 def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
            target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path(RESULTS)) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
     typer.echo(record_run(Run(run), target).folder)
 
 
-@app.command()
+@app.command(epilog=_examples("fer findings", "fer findings --figure findings.svg"))
 def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None
              ) -> None:
     """Print what was found on photographs as Markdown: the recorded findings, as in the README."""
@@ -109,7 +116,7 @@ def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the fig
         write_atomic(figure, lambda path: drawn.savefig(path, metadata={"Date": None}))
 
 
-@app.command()
+@app.command(epilog=_examples("fer publish runs/NAME"))
 def publish(run: Annotated[Path, typer.Argument(help="Folder of a finished run: compact, seven classes.")]) -> None:
     """Make a run the network that ships with the package, and write its model card."""
     typer.echo(pretrained.publish(Run(run)))
@@ -123,7 +130,10 @@ class Format(enum.StrEnum):
     csv = enum.auto()
 
 
-@app.command()
+@app.command(epilog=_examples(
+    "fer predict photo.jpg",
+    "fer predict holidays film.mp4 --every 0.5 --format csv",
+    "fer predict photo.jpg --out answers --attribution"))
 def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, films or folders.")],
             run: Annotated[str, typer.Option(help="Name or folder of a run; without it the shipped network.")] = "",
             store: Store = None,
@@ -133,7 +143,7 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
             out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
             attribution: Annotated[bool, typer.Option(help="Show there what spoke for each answer.")] = False,
             every: Annotated[float, typer.Option(help="Seconds between the frames of a film.", min=0)] = 1.0) -> None:
-    """Find the faces of photographs and name their expressions, e.g. ``fer predict photo.jpg --out answers``.
+    """Find the faces of photographs and name their expressions.
 
     An answer below the threshold of confidence is "unsure". Nothing leaves this machine.
     """
@@ -187,12 +197,14 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
     return write
 
 
-@app.command()
+@app.command(epilog=_examples(
+    "fer export --onnx faces.onnx",
+    "fer export NAME --onnx faces.onnx --int8 --data fer2013.csv"))
 def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; without it the shipped network.")] = "",
            onnx: Annotated[Path, typer.Option(help="File to write.")] = Path("fer.onnx"),
            int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 version beside it.")] = False,
            data: Data = "", store: Store = None) -> None:
-    """Write a network as ONNX, e.g. ``fer export NAME --onnx faces.onnx --int8``: uint8 faces in, probabilities out.
+    """Write a network as ONNX: uint8 faces in, probabilities out.
 
     The faces of --data check it: the test images compare the answers, train images set the ranges of int8.
     """
@@ -213,11 +225,13 @@ def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; wit
                    f"{100 * cost.value:+.1f} points [{100 * cost.low:.1f}, {100 * cost.high:.1f}]")
 
 
-@app.command()
+@app.command(epilog=_examples(
+    "fer sweep arch=vgg16,resnet50 optimizer=sgd,adam seed=0,1,2",
+    "fer sweep method=plain,supcon,focal epochs=4 --jobs 2"))
 def sweep(settings: Settings = None, data: Data = "", store: Store = None,
           jobs: Annotated[int, typer.Option(help="Processes at a time; 0: one per two processors.", min=0)] = 0
           ) -> None:
-    """Run 02_training over a grid, e.g. ``fer sweep arch=vgg16,resnet50 optimizer=sgd,adam seed=0,1,2``."""
+    """Run 02_training over a grid of settings; what is finished is skipped."""
     from . import batch
 
     table = batch.sweep(_settings(settings), data, store, jobs)
@@ -229,7 +243,7 @@ def sweep(settings: Settings = None, data: Data = "", store: Store = None,
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=_examples("fer report", "fer report epochs=10 --data fer2013.csv --profile full --out report"))
 def report(settings: Settings = None, data: Data = "",
            profile: Annotated[str, typer.Option(help="quick or full.")] = "quick",
            out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("report"),

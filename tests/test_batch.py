@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from conftest import fer
 from PIL import Image
 
 from fer_helpers import batch
-from fer_helpers.cli import main
+from fer_helpers.cli import app, main
 from fer_helpers.config import TrainConfig
 from fer_helpers.files import FerError
 from fer_helpers.methods import METHODS
@@ -158,3 +160,16 @@ def test_every_method_runs_from_the_workhorse(folder, tmp_path):
     # Drawn faces have no votes to learn from, and say so.
     assert list(failed["method"]) == ["soft_votes"], list(failed["error"])
     assert "has no human votes; FER+ (fer2013new.csv) must lie beside the images" in failed["error"].iloc[0]
+
+
+def test_the_help_of_every_command_ends_with_examples_that_it_understands():
+    group = typer.main.get_command(app)
+    commands = {name: command for name, command in group.commands.items() if name != "data"}
+    commands |= {f"data {name}": command for name, command in group.commands["data"].commands.items()}
+    for name, command in commands.items():
+        title, *examples = command.epilog.split("\n\n")
+        assert title == "Examples:" and examples, name
+        for example in examples:
+            _, found, arguments = example.partition(f"fer {name}")
+            assert found, example
+            command.make_context(name, shlex.split(arguments))
