@@ -134,11 +134,13 @@ def filter_faces(table: pd.DataFrame, split: str = ANY, true: str = ANY, predict
 class FaceBrowser(Explorer):
     """`face_browser`: ``filters`` by the name of an argument of `filter_faces`, over a ``gallery``."""
 
-    def __init__(self, faces: FaceSet, network: Network = None) -> None:
+    def __init__(self, faces: FaceSet, network: Network = None, **choice: object) -> None:
         view = seen_by(faces, network)
         table = face_table(view, network)
         self.gallery, self.work = Gallery(view, table, network), Background()
         self.filters = _filter_widgets(table, view.classes)
+        for name, value in choice.items():
+            self.filters[name].value = value
         for widget in self.filters.values():
             widget.observe(lambda _: self.refresh(), "value")
         self.ask = Button(description="Ask the network about every image", layout=Layout(width="auto"),
@@ -194,7 +196,7 @@ class FaceBrowser(Explorer):
                              f"{self.gallery.faces.source}; open the notebook in JupyterLab to look through them")
 
 
-def face_browser(faces: FaceSet, network: Network = None) -> FaceBrowser:
+def face_browser(faces: FaceSet, network: Network = None, **choice: object) -> FaceBrowser:
     """Look through a data set: filter by split, class, answer, confidence, agreement and copies; click for everything
     that is known of a face.
 
@@ -203,13 +205,14 @@ def face_browser(faces: FaceSet, network: Network = None) -> FaceBrowser:
     faces : the whole data set, as `readers.load_faces` returns it.
     network : a run, whose stored answers are shown; a network of `pretrained.load_network`, which answers the faces
         that are clicked, or all on demand; or None.
+    choice : arguments of `filter_faces` that the filters start with.
 
     Raises
     ------
     FerError
         If the run was trained on other data.
     """
-    return FaceBrowser(faces, network)
+    return FaceBrowser(faces, network, **choice)
 
 
 class ConfusionBrowser(Explorer):
@@ -239,10 +242,10 @@ class ConfusionBrowser(Explorer):
                       tooltip=f"{true} called {answer}: {rate.percent} of the class, {count:,} images")
         cell.style.button_color = matplotlib.colors.to_hex(matplotlib.colormaps["Blues"](rate.value))
         cell.style.text_color = "white" if rate.value > 0.55 else plots.INK
-        cell.on_click(lambda _: self.open(true, answer))
+        cell.on_click(lambda _: self.open_cell(true, answer))
         return cell
 
-    def open(self, true: str, answer: str) -> None:
+    def open_cell(self, true: str, answer: str) -> None:
         """Show the images of one cell, the surest answers first."""
         for place, cell in self.cells.items():
             cell.layout.border = "2px solid #d55e00" if place == (true, answer) else None

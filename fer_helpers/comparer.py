@@ -52,11 +52,11 @@ def paired_difference(first: Run, second: Run) -> str:
 class RunComparer(Explorer):
     """`run_comparer`: menus ``first`` and ``second`` over the runs of a store, by name."""
 
-    def __init__(self, store: Path | str | None = None) -> None:
-        self.table = load_runs(store)
+    def __init__(self, runs: Path | str | pd.DataFrame | None = None) -> None:
+        self.table = runs if isinstance(runs, pd.DataFrame) else load_runs(runs)
         if self.table.empty:
-            raise FerError(f"{Path(store or default_store()).name}: holds no finished run to compare; train two with "
-                           "fer train")
+            where = "the table" if isinstance(runs, pd.DataFrame) else Path(runs or default_store()).name
+            raise FerError(f"{where}: holds no finished run to compare; train two with fer train")
         names = list(self.table.sort_values("test_accuracy", ascending=False).index)
         options = [(f"{self.table['test_accuracy'][name]:.1%}  {name}", name) for name in names]
         self.first, self.second = (
@@ -88,20 +88,20 @@ class RunComparer(Explorer):
         return plots.headline(plots.accuracies(named, "run_id"), self.summary)
 
 
-def run_comparer(store: Path | str | None = None) -> RunComparer:
-    """Compare two runs of a store: settings that differ, scores with intervals, the paired difference on the same
-    images, validation curves.
+def run_comparer(runs: Path | str | pd.DataFrame | None = None) -> RunComparer:
+    """Compare two runs: settings that differ, scores with intervals, the paired difference on the same images,
+    validation curves.
 
     Parameters
     ----------
-    store : folder of runs; None takes `runs.default_store`.
+    runs : folder of runs, or a `runs.run_table`; None takes `runs.default_store`.
 
     Raises
     ------
     FerError
-        If the store holds no finished run.
+        If there is no finished run.
     """
-    return RunComparer(store)
+    return RunComparer(runs)
 
 
 def _html(table: pd.DataFrame) -> str:

@@ -139,6 +139,7 @@ def test_the_browser_pages_and_a_click_tells_all_that_is_known(faces, runs):
     for text in (gallery.table.index[tile.row], "label <b>fear</b>, test", "the network's probabilities", "surprise"):
         assert text in gallery.facts.value
     found.filters["name"].value = "no such name"
+    assert len(browser.face_browser(faces, runs[0], split="test", true="fear").gallery.rows) == 6
     assert "No face fits" in gallery.where.value and all(tile.row == -1 for tile in gallery.tiles)
 
 
