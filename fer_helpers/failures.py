@@ -67,28 +67,6 @@ def describe_answers(predictions: pd.DataFrame, faces: FaceSet) -> pd.DataFrame:
     return table.join(pictures.astype(float)).assign(asymmetry=asymmetry(test.images).numpy())
 
 
-def filter_failures(answers: pd.DataFrame, true: str = "any", predicted: str = "any",
-                    confidence: tuple[float, float] = (0, 1), support: tuple[float, float] = (0, 1),
-                    copies: str = "any") -> pd.DataFrame:
-    """The errors of `describe_answers` that fit, most confident first.
-
-    Parameters
-    ----------
-    true, predicted : a class, or "any".
-    confidence, support : ends of the range, both included; (0, 1) also keeps images whose support is not known.
-    copies : "any", "none in train", "some in train" or "with another label".
-    """
-    keep = ~answers["correct"] & answers["confidence"].between(*confidence)
-    keep &= answers["support"].between(*support) | (answers["support"].isna() & (tuple(support) == (0, 1)))
-    for column, wanted in (("true", true), ("predicted", predicted)):
-        keep &= (answers[column] == wanted) | (wanted == "any")
-    rules = {"any": True, "none in train": answers["copies"] == 0, "some in train": answers["copies"] > 0,
-             "with another label": answers["conflicts"] > 0}
-    if copies not in rules:
-        raise FerError(f"copies={copies!r} is unknown; choose one of {', '.join(rules)}")
-    return answers[keep & rules[copies]].sort_values("confidence", ascending=False)
-
-
 def label_support(faces: FaceSet) -> np.ndarray:
     """float64 (N,): how far each *test* image's label is what its face shows, 0..1; NaN where that is not known.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,7 +18,6 @@ from .dynamics import FirstSteps
 from .emotions import REGIONS
 from .evaluation import Evaluation
 from .exploration import Eigenfaces
-from .failures import filter_failures
 from .methods import OUTCOMES
 from .plots import ACCENT, BASELINE, COLORS, INK, gallery
 from .rates import RateRange
@@ -406,31 +404,6 @@ def distance_agreement(table: pd.DataFrame) -> Figure:
 
 
 # --- notebook 06
-
-
-def failure_browser(answers: pd.DataFrame, images: torch.Tensor, limit: int = 24) -> ipywidgets.Widget:
-    """Menus and sliders that choose which errors of `failures.describe_answers` a gallery shows, surest first.
-
-    ``images`` are uint8 (N, 48, 48) in the order of ``answers``; at most ``limit`` of them are drawn. Needs a running
-    kernel behind it.
-    """
-    classes = ["any", *pd.unique(answers["true"].sort_values())]
-
-    def show(**choice: object) -> None:
-        found = filter_failures(answers, **choice)
-        print(f"{len(found):,} errors match" + f", the surest {limit} shown" * (len(found) > limit))
-        if len(found):
-            failure_gallery(answers, images, found.index[:limit])
-            plt.show()
-
-    def slider(name: str) -> ipywidgets.Widget:
-        return ipywidgets.FloatRangeSlider(value=(0, 1), min=0, max=1, step=0.05, description=name)
-
-    return ipywidgets.interactive(
-        show, true=ipywidgets.Dropdown(options=classes, description="true"),
-        predicted=ipywidgets.Dropdown(options=classes, description="predicted"), confidence=slider("confidence"),
-        support=slider("support"), copies=ipywidgets.Dropdown(
-            options=["any", "none in train", "some in train", "with another label"], description="copies"))
 
 
 def failure_gallery(answers: pd.DataFrame, images: torch.Tensor, ids: Sequence[str], title: str = "") -> Figure:

@@ -99,27 +99,6 @@ def test_faces_without_predictions_are_an_error(drawn, faces):
         failures.describe_answers(table, drawn)
 
 
-def test_filters_choose_errors_only_and_the_surest_first(answers):
-    everything = failures.filter_failures(answers)
-    assert set(everything.index) == set(answers.index[~answers["correct"]])
-    assert everything["confidence"].is_monotonic_decreasing
-    name = everything["true"].iloc[0]
-    chosen = failures.filter_failures(answers, true=name, confidence=(0.1, 0.3), support=(0.0, 0.5))
-    assert set(chosen["true"]) <= {name} and chosen["confidence"].between(0.1, 0.3).all()
-    assert (chosen["support"] <= 0.5).all()
-    parts = [len(failures.filter_failures(answers, copies=which)) for which in ("none in train", "some in train")]
-    assert sum(parts) == len(everything) and parts[1] > 0
-    assert (failures.filter_failures(answers, copies="with another label")["conflicts"] > 0).all()
-    with pytest.raises(FerError, match="copies='many'"):
-        failures.filter_failures(answers, copies="many")
-
-
-def test_images_without_known_support_are_found_until_support_is_asked_for(answers):
-    unknown = answers.assign(support=np.nan)
-    assert len(failures.filter_failures(unknown)) == (~answers["correct"]).sum()
-    assert len(failures.filter_failures(unknown, support=(0, 0.9))) == 0
-
-
 # --- types of failure
 
 
