@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torchvision.transforms import v2
 
 from .files import FerError
+from .mixes import MIX_DRAWS, mix
 from .regions import layout_masks
 
 
@@ -32,9 +32,8 @@ class Policy:
     brightness : largest change of brightness either way, as a fraction of the full range.
     erase : probability that a random rectangle of 5–25% of the area is blanked (Zhong et al. 2020, arXiv:1708.04896).
     hide : probability that one region of the average face (`regions.LAYOUT`) is blanked.
-    mix : "trivial", one random operation of random strength (TrivialAugment, Müller & Hutter 2021, arXiv:2103.10158),
-        or "augmix", a mixture of three chains of operations (Hendrycks et al. 2020, arXiv:1912.02781; without its
-        consistency loss), as torchvision has them, before anything else; "" for neither.
+    mix : "trivial" (TrivialAugment) or "augmix" (AugMix, without its consistency loss), before anything else, see
+        `mixes.mix`; "" for neither.
     """
 
     flip: bool = False
@@ -57,7 +56,6 @@ POLICIES: dict[str, Policy] = {
 #: What may be added to any of them, as in "standard+hide".
 EXTRAS: dict[str, dict[str, Any]] = {"erase": {"erase": 0.5}, "hide": {"hide": 0.5}, "trivial": {"mix": "trivial"},
                                      "augmix": {"mix": "augmix"}}
-_MIXES = {"trivial": v2.TrivialAugmentWide(fill=128), "augmix": v2.AugMix(fill=128)}
 
 #: Views of an image whose logits may be averaged at test time, see `views`.
 TTA = ("none", "flip", "ten_crop")
@@ -79,13 +77,13 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return images[:, None].float().mul_(4 / 255).sub_(2)
 
 
-#: Numbers that `draw` draws for each image.
+#: Numbers that `draw` draws for each image; a policy that mixes takes `mixes.MIX_DRAWS` more.
 DRAWS = 12
 
 
-def draw(count: int, generator: torch.Generator) -> torch.Tensor:
-    """float32 (count, `DRAWS`) in −1..1: all the chance of one batch, whatever the policy makes of it."""
-    return torch.rand(count, DRAWS, generator=generator) * 2 - 1
+def draw(count: int, generator: torch.Generator, how: Policy = Policy()) -> torch.Tensor:  # noqa: B008 - immutable
+    """float32 (count, `DRAWS`, or more where ``how`` mixes) in −1..1: all the chance of one batch."""
+    return torch.rand(count, DRAWS + bool(how.mix) * MIX_DRAWS, generator=generator) * 2 - 1
 
 
 def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Tensor:
@@ -95,61 +93,52 @@ def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Ten
     ----------
     images : uint8 tensor (N, 48, 48) on any device.
     how : the allowed range of every change.
-    draws : CPU tensor (N, `DRAWS`) from `draw`; the same draws give the same result.
+    draws : from `draw` for the same policy, (N, `DRAWS`) or more; the same draws give the same result.
 
     Returns
     -------
     float32 tensor (N, 1, 48, 48) on the device of ``images``. What leaves the frame is replaced by the nearest
     edge pixel, so no black border tells the network how an image was turned.
     """
+    size, draws = images.shape[-1], draws.to(images.device)
     if how.mix:
-        images = _mix(images, how.mix, draws)
-    batch, size, device = warp(normalise(images), how, draws), images.shape[-1], images.device
-    gain, offset, corner, area, chosen = draws[:, 5:].split([1, 1, 2, 2, 1], dim=1)
+        images = mix(images, how.mix, draws[:, DRAWS:])
+    batch = warp(normalise(images), how, draws)
+    gain, offset, corner, area, chosen = draws[:, 5:DRAWS].split([1, 1, 2, 2, 1], dim=1)
     if how.contrast or how.brightness:
-        gain = (1 + gain * how.contrast).to(device)[..., None, None]
-        offset = (4 * offset * how.brightness).to(device)[..., None, None]
+        gain = (1 + gain * how.contrast)[..., None, None]
+        offset = (4 * offset * how.brightness)[..., None, None]
         middle = batch.mean((2, 3), keepdim=True)
         batch = ((batch - middle) * gain + middle + offset).clamp_(-2, 2)
     if how.erase:
         # Sides of 22–50% of the image: areas of 5–25%.
         sides = (0.36 + 0.14 * area) * size
         start = (corner + 1) / 2 * (size - sides)
-        line = torch.arange(size)
+        line = torch.arange(size, device=images.device)
         inside = (line >= start[..., None]) & (line < (start + sides)[..., None])
         hole = inside[:, 0, :, None] & inside[:, 1, None, :] & (chosen < 2 * how.erase - 1)[..., None]
-        batch = batch.masked_fill(hole[:, None].to(device), 0.0)
+        batch = batch.masked_fill(hole[:, None], 0.0)
     if how.hide:
-        masks = layout_masks()
+        masks = layout_masks().to(images.device)
         which = ((corner[:, 0] + 1) / 2 * len(masks)).long().clamp_(max=len(masks) - 1)
         hole = masks[which] & (chosen < 2 * how.hide - 1)[..., None]
-        batch = batch.masked_fill(hole[:, None].to(device), 0.0)
+        batch = batch.masked_fill(hole[:, None], 0.0)
     return batch
 
 
 def warp(batch: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Tensor:
     """What `augment` does to the geometry, of float (N, K, 48, 48): mirror, turn, zoom, shift, all K planes alike."""
-    size, device = batch.shape[-1], batch.device
+    size, draws = batch.shape[-1], draws.to(batch.device)
     mirror, angle, zoom, move = draws[:, :5].split([1, 1, 1, 2], dim=1)
     if how.degrees or how.scale or how.shift:
         angle, zoom = angle[:, 0] * torch.pi * how.degrees / 180, 1 + zoom[:, 0] * how.scale
-        sign = torch.where(mirror[:, 0] < 0, -1.0, 1.0) if how.flip else torch.ones(len(batch))
+        sign = torch.where(mirror[:, 0] < 0, -1.0, 1.0) if how.flip else torch.ones_like(angle)
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         matrix = torch.stack([torch.stack([cos * sign, -sin, move[:, 0] * how.shift * 2 / size], 1),
                               torch.stack([sin * sign, cos, move[:, 1] * how.shift * 2 / size], 1)], 1)
-        grid = F.affine_grid(matrix.to(device), list(batch.shape), align_corners=False)
+        grid = F.affine_grid(matrix, list(batch.shape), align_corners=False)
         return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where((mirror < 0).to(device)[..., None, None], batch.flip(-1), batch) if how.flip else batch
-
-
-def _mix(images: torch.Tensor, name: str, draws: torch.Tensor) -> torch.Tensor:
-    """torchvision's operations take one choice a call, so images go one by one; their chance comes from ``draws``."""
-    mixed = []
-    with torch.random.fork_rng(devices=[]):
-        for image, chance in zip(images.cpu(), draws, strict=True):
-            torch.manual_seed(int((chance.double() + 1).sum() * 2**40))
-            mixed.append(_MIXES[name](image[None])[0])
-    return torch.stack(mixed).to(images.device)
+    return torch.where((mirror < 0)[..., None, None], batch.flip(-1), batch) if how.flip else batch
 
 
 def views(batch: torch.Tensor, tta: str = "none") -> Iterator[torch.Tensor]:

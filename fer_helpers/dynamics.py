@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .augment import draw, normalise
+from .augment import draw, normalise, policy
 from .config import TrainConfig
 from .data import FaceSet
 from .evaluation import compare_seeds
@@ -142,7 +142,7 @@ def begin_training(config: TrainConfig, faces: FaceSet) -> Iterator[tuple[Traine
         while True:
             order = torch.randperm(len(train), generator=generator)
             for index in order[:len(train) // config.batch_size * config.batch_size].split(config.batch_size):
-                yield index, draw(len(index), generator)
+                yield index, draw(len(index), generator, policy(config.augmentation))
 
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout

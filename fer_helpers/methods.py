@@ -27,7 +27,7 @@ from .occlusions import OCCLUSIONS
 from .rates import converging_runs
 from .regions import hide, region_masks
 from .runs import Run, train_run
-from .training import predict_logits
+from .training import choose_device, predict_logits
 
 BOOTSTRAPS = 1000
 
@@ -253,7 +253,7 @@ def answers(run: Run, errors: pd.DataFrame | None = None) -> Answers:
     return Answers(rows[["true", "predicted", "confidence", "in_train"]], errors)
 
 
-def stress(run: Run, faces: FaceSet, images: int = 200) -> pd.DataFrame:
+def stress(run: Run, faces: FaceSet, images: int = 200, device: str = "auto") -> pd.DataFrame:
     """How a run fares on worse pictures and hidden parts of ``images`` random test images; kept in its folder.
 
     The same images, and the same chance, for every run on the same data.
@@ -269,7 +269,7 @@ def stress(run: Run, faces: FaceSet, images: int = 200) -> pd.DataFrame:
         return pd.read_csv(path, index_col="id", dtype={"id": str})
     test = faces.with_classes(run.config.classes).only("test")
     some = test.take(np.random.default_rng(0).permutation(len(test))[:images])
-    model = run.model()
+    model = run.model().to(choose_device(device))
 
     def wrong(shown: torch.Tensor) -> np.ndarray:
         return (predict_logits(model, shown).argmax(1) != some.labels).int().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,23 +32,29 @@ def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
 
 
 def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of ``config`` over all parameters; weight decay on those of two or more dimensions."""
+    """The optimizer of ``config`` over all parameters; weight decay on those of two or more dimensions.
+
+    On a GPU its rate is a tensor and its steps can be recorded.
+    """
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(config.lr, device=device) if on_gpu else config.lr
     if config.optimizer == "muon":
         # Neither filters on the pixels nor the classifier: their rows mean something one by one.
         hidden = {p for p in model.parameters() if p.ndim > 1 and p.shape[1] > 3 and len(p) > 10}
         return Muon([{"params": [p for p in model.parameters() if p in hidden], "orthogonal": True},
                      {"params": [p for p in model.parameters() if p not in hidden], "orthogonal": False}],
-                    config.lr, config.momentum, config.weight_decay)
+                    rate, config.momentum, config.weight_decay)
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     # Fused: one pass over the weights a step, not one per operation: the step of Adam takes a fifth to a half the time.
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+        return torch.optim.SGD(groups, rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
     if config.optimizer == "rmsprop":  # torch has no fused form of it
-        return torch.optim.RMSprop(groups, config.lr, momentum=0.0, alpha=config.momentum)
+        return torch.optim.RMSprop(groups, rate, momentum=0.0, alpha=config.momentum, capturable=on_gpu)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, config.lr, betas=(config.momentum, 0.999), fused=True)
+    return kind(groups, rate, betas=(config.momentum, 0.999), fused=True, capturable=on_gpu)
 
 
 class Muon(torch.optim.Optimizer):
@@ -58,46 +65,63 @@ class Muon(torch.optim.Optimizer):
     ``orthogonal`` False are trained by SGD with Nesterov momentum at the same rate.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(self, groups: list[dict[str, Any]], lr: float | torch.Tensor, momentum: float, weight_decay: float
+                 ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                buffer.mul_(group["momentum"]).add_(p.grad)
-                update = p.grad.add(buffer, alpha=group["momentum"])
+            weights = [p for p in group["params"] if p.grad is not None]
+            updates = []
+            for p in weights:
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                buffer = self.state[p]["momentum_buffer"].mul_(group["momentum"]).add_(p.grad)
+                updates.append(p.grad.add(buffer, alpha=group["momentum"]))
+            if group["orthogonal"]:
+                updates = orthogonalise(updates)
+            for p, update in zip(weights, updates, strict=True):
                 if group["orthogonal"]:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    update = orthogonalise(update)
-                p.add_(update, alpha=-group["lr"])
+                p.sub_(update.mul_(group["lr"]))
 
 
-def orthogonalise(weights: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The semi-orthogonal matrix nearest to float32 ``weights`` (D, …), its rows flattened; singular values end in
-    0.7..1.2.
+def orthogonalise(weights: Sequence[torch.Tensor], steps: int = 5) -> list[torch.Tensor]:
+    """For each of ``weights``, float32 (D, …) with its rows flattened, the nearest semi-orthogonal matrix; singular
+    values end in 0.7..1.2.
 
     Tall matrices are scaled up by the root of their ratio of sides, so that an output moves as far as in a square one.
     """
-    matrix = weights.flatten(1)
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp_min(1e-7)
-    # Every step multiplies x by a polynomial of x xᵀ from the left. All of them commute, so the steps are taken with
-    # the small square matrices alone, and the long side is met twice, not twice a step.
-    gram = x @ x.T
-    product = torch.eye(len(gram), device=x.device)
+    matrices = [part.flatten(1) for part in weights]
+    wide = [(matrix.T if len(matrix) > matrix.shape[1] else matrix) for matrix in matrices]
+    wide = [matrix / matrix.norm().clamp_min(1e-7) for matrix in wide]
+    found: list[torch.Tensor] = list(weights)
+    # Those with equal short sides together: on a GPU the work is in the number of products, not in their size.
+    for side in sorted({len(matrix) for matrix in wide}):
+        rows = [row for row, matrix in enumerate(wide) if len(matrix) == side]
+        for row, factor in zip(rows, _polynomial(torch.stack([wide[row] @ wide[row].T for row in rows]), steps),
+                               strict=True):
+            high, width = matrices[row].shape
+            x = factor @ wide[row]
+            found[row] = (x.T if high > width else x).mul(max(1.0, high / width) ** 0.5).reshape(weights[row].shape)
+    return found
+
+
+def _polynomial(gram: torch.Tensor, steps: int) -> torch.Tensor:
+    """(N, D, D): what the iteration multiplies each x by from the left, of x xᵀ.
+
+    Every step multiplies x by a polynomial of x xᵀ. All of them commute, so the steps are taken with the small square
+    matrices alone, and the long side is met twice, not twice a step.
+    """
+    product = None
     for _ in range(steps):
         # Coefficients of Jordan's quintic: steepest at 0, at the price of not converging exactly to 1.
-        factor = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        factor.diagonal().add_(3.4445)
-        product = factor @ product
+        factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+        product = factor if product is None else factor @ product
         gram = factor @ gram @ factor
-    x = product @ x
-    return (x.T if tall else x).mul_(max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5).reshape(weights.shape)
+    return product
 
 
 class WeightAverage:

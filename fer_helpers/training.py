@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from .losses import confusion_weights
 from .models import create_model
 from .optim import WeightAverage, create_optimizer, lr_factor
 from .parallel import Team, team
+from .recording import Recorded, Tensors
 from .regions import planes, region_bits
 
 #: Share of the epochs from which a progressive training uses images of so many pixels a side.
@@ -110,7 +111,7 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
     if (config.teacher is None) != (teacher is None):
         raise FerError(f"teacher={config.teacher!r}, but {'a' if teacher else 'no'} trained network was given; "
                        "runs.train_run trains what is asked for")
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if where == "cuda" else []):
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if where == "cuda" else []), _quick(where):
         return Trainer(config, train, val, where, precision, crew, teacher).run(
             checkpoint and Path(checkpoint), faces.fingerprint, progress)
 
@@ -141,7 +142,9 @@ class Trainer:
         self.best_loss, self.best_epoch, self.best_state = math.inf, 0, copy.deepcopy(self.model.state_dict())
         self.plateau, self.since_better = 1.0, 0
         #: What the validation images were taken for last, rows true; nothing is known of them at first.
-        self.confusion = torch.zeros(len(train.classes), len(train.classes))
+        self.confusion = torch.zeros(len(train.classes), len(train.classes), device=device)
+        #: On a GPU, what a step was recorded for, and its recording.
+        self.recorded: tuple[object, Callable[..., Tensors] | None] = None, None
 
     def _network_of(self, state: dict[str, torch.Tensor] | None = None) -> nn.Module:
         """A network of its own with the weights of ``state``, or fresh ones."""
@@ -173,12 +176,12 @@ class Trainer:
         # Every epoch starts from a seed of its own: resuming needs no saved generator to repeat it exactly.
         torch.manual_seed(_epoch_seed(config.seed, epoch) + self.team.rank)
         random = torch.Generator().manual_seed(_epoch_seed(config.seed, epoch))
-        rate, losses, norms, correct = 0.0, [], [], 0
+        rate, losses, norms, correct, how = 0.0, [], [], 0, policy(config.augmentation)
         self.model.train()
         batches = _batches(len(self.images), config.batch_size, random)
         for number, index in enumerate(batches, epoch * self.steps_per_epoch):
             rate = config.lr * lr_factor(config, number, self.steps_per_epoch) * self.plateau
-            loss, hits, norm = self.step(number, rate, index, draw(len(index), random))
+            loss, hits, norm = self.step(number, rate, index, draw(len(index), random, how))
             losses.append(loss)
             norms.append(norm)
             correct += hits
@@ -222,12 +225,34 @@ class Trainer:
         -------
         Loss and number of correct answers, both of this process's share, and the norm of the gradient.
         """
+        for group in self.optimizer.param_groups:
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        loss, hits, norm = self._work()(index.to(self.device), draws.to(self.device))
+        if self.average:
+            self.average.update(self.model, number)
+        return loss, hits, norm
+
+    def _work(self) -> Callable[..., Tensors]:
+        """`_update`, or its recording for the present size of images and kind of loss."""
+        if self.device != "cuda" or self.team.size > 1:
+            return self._update
+        epoch = len(self.history)
+        stage = _side(self.config, epoch), epoch < self.config.pretrain_epochs
+        if stage != self.recorded[0]:
+            self.recorded = stage, Recorded(self._update)
+        return self.recorded[1]
+
+    def _update(self, index: torch.Tensor, draws: torch.Tensor) -> Tensors:
+        """`step` on the device, without what differs from step to step."""
         config = self.config
         loss = hits = 0
         self.optimizer.zero_grad(set_to_none=True)
         # A second view of an image is changed as the first view of its neighbour is: chance enough, and none is drawn.
         views = torch.stack([draws, draws.roll(1, 0)][:1 + config.two_views], 1)
-        parts = list(zip(index.to(self.device).chunk(config.accumulate), views.chunk(config.accumulate), strict=True))
+        parts = list(zip(index.chunk(config.accumulate), views.chunk(config.accumulate), strict=True))
         for turn, part in enumerate(parts, 1):
             rows, chance = map(self.team.share, part)
             # In a team the gradients are exchanged once a batch, with the last part.
@@ -238,11 +263,7 @@ class Trainer:
             loss += mean.detach() / len(parts)
             hits += right
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_norm or math.inf)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self.optimizer.step()
-        if self.average:
-            self.average.update(self.model, number)
         return loss, hits, norm
 
     def _losses(self, rows: torch.Tensor, chance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -265,7 +286,7 @@ class Trainer:
             masks = warp(planes(self.regions[rows]).float(), how, chance[:, 0])
         pair_weight = None
         if config.hard_negatives:
-            pair_weight = confusion_weights(self.confusion, config.hard_negatives).to(labels.device)
+            pair_weight = confusion_weights(self.confusion, config.hard_negatives)
         return training_loss(config, out, labels, self.targets[rows], self.class_weight, taught, masks,
                              pair_weight), right
 
@@ -274,7 +295,7 @@ class Trainer:
         logits = predict_logits(model, self.val_images, self.precision)
         count = len(self.classes)
         seen = torch.bincount(self.val_labels * count + logits.argmax(1), minlength=count * count).view(count, count)
-        self.confusion = self.team.sum(seen.float().to(self.device)).cpu()
+        self.confusion.copy_(self.team.sum(seen.float().to(self.device)))
         sums = torch.stack([F.cross_entropy(logits, self.val_labels, reduction="sum"),
                             (logits.argmax(1) == self.val_labels).sum().float()])
         loss, accuracy = (self.team.sum(sums.to(self.device)) / self.val_count).tolist()
@@ -352,6 +373,21 @@ def choose_precision(precision: str, device: str) -> str:
     # torch before 2.10 cannot tell; fp32 is right everywhere.
     capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
     return "bf16" if any(there for name, there in capabilities.items() if "bf16" in name) else "fp32"
+
+
+@contextlib.contextmanager
+def _quick(device: str) -> Iterator[None]:
+    """On a GPU, fp32 products by the matrix units' own format, which is near enough, and convolutions by trial."""
+    if device != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.backends.cudnn.flags(benchmark=True):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _class_weight(config: TrainConfig, train: FaceSet) -> torch.Tensor | None:

@@ -23,7 +23,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def augment(images: torch.Tensor, how: Policy, generator: torch.Generator) -> torch.Tensor:
-    return augment_drawn(images, how, draw(len(images), generator))
+    return augment_drawn(images, how, draw(len(images), generator, how))
 
 
 def square(row: int, column: int, count: int) -> torch.Tensor:
@@ -82,7 +82,7 @@ def test_augmenting_changes_neither_its_input_nor_the_global_generator(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_part_of_a_batch_changes_as_it_does_within_the_whole(name):
-    draws = draw(len(IMAGES), seeded())
+    draws = draw(len(IMAGES), seeded(), policy(name))
     whole = augment_drawn(IMAGES, policy(name), draws)
     np.testing.assert_allclose(augment_drawn(IMAGES[3:9], policy(name), draws[3:9]), whole[3:9], atol=1e-6)
 
@@ -230,7 +230,7 @@ def test_a_hidden_region_is_one_box_of_the_average_face_in_about_half_of_the_ima
 @pytest.mark.parametrize("name", ["trivial", "augmix"])
 def test_a_mixed_image_depends_on_its_own_draws_and_leaves_the_global_generator_alone(name):
     torch.manual_seed(1)
-    state, draws = torch.get_rng_state(), draw(14, seeded())
+    state, draws = torch.get_rng_state(), draw(14, seeded(), Policy(mix=name))
     first = augment_drawn(IMAGES, Policy(mix=name), draws)
     assert torch.equal(torch.get_rng_state(), state)
     draws[3] = draws[4]

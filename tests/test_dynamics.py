@@ -113,7 +113,7 @@ def test_a_watched_training_is_repeatable_and_leaves_the_global_generator_alone(
 
 
 def test_the_gradients_of_the_first_step_are_those_of_its_batch(view):
-    config = dataclasses.replace(SMALL, batch_size=len(view.only("train")), augmentation="none")
+    config = dataclasses.replace(SMALL, batch_size=len(view.only("train")), augmentation="none", precision="fp32")
     train, model = view.only("train"), create_model("simple_cnn", 7, seed=SMALL.seed)
     expected = dynamics.layer_gradients(model, train.images, train.labels)
     watched = dynamics.first_steps(config, view, 1).gradients.loc[1]
