@@ -1,14 +1,24 @@
 # Needs only Python >= 3.11, make and the package registry; everything else goes into $(VENV).
 #   make report [FER_DATA=folder|csv|zip] [PROFILE=full]    execute all notebooks, write report/index.html
-#   make test   [FER_DATA=…]                                package tests, then every notebook
+#   make test   [FER_DATA=…] [JOBS=2]                       package tests, then every notebook
 #   make test-ui                                         the report and JupyterLab in Chromium, which it needs
 #   make lab                                                open JupyterLab
 #   make notebooks                                          renew the outputs of the committed notebooks
+#   make install [CONSTRAINTS=]                             $(VENV) with the pinned versions, or within the loose ranges
+#   make lint                                               style, types, notebooks, dependencies
+#   make constraints [UPGRADE=--upgrade]                    pin what pyproject.toml now asks for; or the newest of all
+#   make audit                                              known vulnerabilities of the pins; needs the network
 PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= quick
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.installed
+# The versions that were tested together; `make CONSTRAINTS= …` takes whatever the ranges of pyproject.toml allow now.
+CONSTRAINTS ?= constraints.txt
+# Tests share the processors by processes of one thread each: most of what they do is no work for two. A file of tests,
+# or a notebook, stays in one process.
+JOBS    ?= 2
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 ifneq ($(strip $(FER_DATA)),)
 # Kernels start in other folders: a path must not depend on this one. Names such as "synthetic" stay as they are.
@@ -19,30 +29,52 @@ endif
 # anything else runs on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help report test test-ui lint lab notebooks clean
+.PHONY: help install report test test-ui lint constraints audit lab notebooks clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
 	touch $@
+
+install: $(READY)
 
 report: $(READY)
 	$(BIN)/fer report --profile $(PROFILE) --out report
 
 test: lint
-	$(BIN)/python -m pytest tests --ignore tests/ui
+	$(PYTEST) tests --ignore tests/ui
 	# Committed outputs belong to the embedded faces; a store of its own, so that every run is trained here and now.
 	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
-	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval-lax notebooks
+	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(PYTEST) --nbval-lax notebooks
 
 test-ui: $(READY)
 	$(BIN)/python -m pytest tests/ui
 
+# Ruff and deptry read notebooks themselves; nbqa hands their cells to mypy, which does not.
 lint: $(READY)
 	$(BIN)/ruff check
+	$(BIN)/deptry .
+	$(BIN)/mypy
+	$(BIN)/python -m nbqa mypy notebooks
+
+# One file for every system and Python of CI. What is pinned stays as long as the ranges allow it.
+constraints:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "uv>=0.5"
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --all-extras $(UPGRADE) \
+	  --annotation-style line --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
+
+# Strict: a package that the service does not know, or does not answer about, must not count as a safe one.
+audit: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt "pip-audit>=2.7"
+	@found=$$($(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt 2>&1); code=$$?; \
+	echo "$$found" | tail -n 40; \
+	case "$$found" in *"could not be audited"*|*[Cc]onnection*|*"timed out"*) \
+	  echo "make audit: the vulnerability service cannot be reached from here; nothing is known about these pins" >&2;; \
+	esac; exit $$code
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

@@ -10,6 +10,7 @@ All networks take turns, one face at a time, in one process; a network's figure 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import tempfile
 import time
@@ -64,10 +65,14 @@ def main() -> None:
     faces, network = load_faces(options.data).with_classes(7), load_network(options.run)
     train, test = faces.only("train"), faces.only("test")
     with tempfile.TemporaryDirectory() as folder:
-        plain, small = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
-        export_onnx(network, plain, test.images[:64])
-        quantise(network, plain, small, train.images[::len(train) // 256], test.images[:64])
-        rivals = {"ours": ours(plain), "ours, int8": ours(small), "fer": theirs()}
+        rivals = {}
+        for tta in dict.fromkeys((network.config.tta, "none")):
+            seen = dataclasses.replace(network, config=dataclasses.replace(network.config, tta=tta))
+            plain, small = Path(folder) / f"{tta}.onnx", Path(folder) / f"{tta}-int8.onnx"
+            export_onnx(seen, plain, test.images[:64])
+            quantise(seen, plain, small, train.images[::len(train) // 256], test.images[:64])
+            rivals |= {f"ours, views: {tta}": ours(plain), f"ours, views: {tta}, int8": ours(small)}
+        rivals["fer"] = theirs()
         spent = {name: [] for name in rivals}
         for number in tqdm(range(options.rounds + 10), "timing"):
             for name, answer in rivals.items():

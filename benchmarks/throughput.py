@@ -64,7 +64,7 @@ def our_steps(trainer: Trainer) -> Iterator[None]:
     trainer.model.train()
     number = 0
     while True:
-        index = torch.randint(len(trainer.images), (size,), generator=random)
+        index = torch.randint(len(trainer.hard_labels), (size,), generator=random)
         trainer.step(number, 0.01, index, draw(size, random))
         number += 1
         yield

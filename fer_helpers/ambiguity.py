@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import binomtest, fisher_exact, rankdata
-from torch import nn
 
 from .augment import normalise
 from .classical import eigenface_regression, pixels, predict, unit_observer
@@ -23,12 +22,13 @@ from .evaluation import Evaluation
 from .exploration import action_unit_means, human_agreement, mean_shares
 from .files import FerError
 from .intervals import BOOTSTRAPS, Estimate, bootstrap_mean, difference, holm, percentiles, wilson
+from .models import Network
 
 #: The pairs that the original study called ambiguous.
 PAIRS = (("fear", "happiness"), ("anger", "happiness"))
 
 
-def embed(model: nn.Module, images: torch.Tensor, batch_size: int = 512) -> np.ndarray:
+def embed(model: Network, images: torch.Tensor, batch_size: int = 512) -> np.ndarray:
     """float32 (N, D): the features before the classifier of uint8 images (N, 48, 48)."""
     with torch.inference_mode():
         return torch.cat([model.features(normalise(part)) for part in images.split(batch_size)]).numpy()

@@ -6,6 +6,7 @@ What a filter chooses is decided by plain functions, `face_table` and `filter_fa
 from __future__ import annotations
 
 import html
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -31,7 +32,7 @@ from .exploration import human_agreement
 from .files import FerError
 from .gallery import BATCH, PAGE, Gallery, Network
 from .runs import Run
-from .widgets import Background, Explorer
+from .widgets import Background, Explorer, locked, text_on
 
 ANY = "any"
 ANSWERS = (ANY, "right", "wrong", "not asked")
@@ -52,10 +53,11 @@ def seen_by(faces: FaceSet, network: Network) -> FaceSet:
     """
     if network is None:
         return faces
-    known = network.environment.get("data_fingerprint") if isinstance(network, Run) else None
-    if known is not None and known != faces.fingerprint:
-        raise FerError(f"{network.name}: was trained on other data than {faces.source}; give the faces of that run, or "
-                       "pretrained.load_network of it in its place")
+    if isinstance(network, Run):
+        known = network.environment.get("data_fingerprint")
+        if known is not None and known != faces.fingerprint:
+            raise FerError(f"{network.name}: was trained on other data than {faces.source}; give the faces of that "
+                           "run, or pretrained.load_network of it in its place")
     return faces.with_classes(network.config.classes)
 
 
@@ -81,7 +83,8 @@ def face_table(faces: FaceSet, network: Network = None) -> pd.DataFrame:
         stored = network.predictions.set_index("id")
         table = table.join(stored[columns])
         table["split"] = stored["split"].reindex(table.index).fillna(table["split"])
-    return table.reindex(columns=[*table.columns.difference(columns, sort=False), *columns]).fillna({"predicted": ""})
+    table = table.reindex(columns=[*table.columns.difference(columns, sort=False), *columns])
+    return table.astype({"predicted": object}).fillna({"predicted": ""})
 
 
 def filter_faces(table: pd.DataFrame, split: str = ANY, true: str = ANY, predicted: str = ANY, answer: str = ANY,
@@ -137,7 +140,7 @@ class FaceBrowser(Explorer):
     def __init__(self, faces: FaceSet, network: Network = None, **choice: object) -> None:
         view = seen_by(faces, network)
         table = face_table(view, network)
-        self.gallery, self.work = Gallery(view, table, network), Background()
+        self.gallery, self.work = Gallery(view, table, network, "No face fits; widen a filter."), Background()
         self.filters = _filter_widgets(table, view.classes)
         for name, value in choice.items():
             self.filters[name].value = value
@@ -155,10 +158,11 @@ class FaceBrowser(Explorer):
         super().__init__([*above, self.gallery])
         self.refresh()
 
-    def choice(self) -> dict[str, object]:
+    def choice(self) -> dict[str, Any]:
         """What the filters say, as arguments of `filter_faces`."""
         return {name: widget.value for name, widget in self.filters.items()}
 
+    @locked
     def refresh(self) -> None:
         """Show what the filters choose."""
         self.gallery.show(filter_faces(self.gallery.table, **self.choice()))
@@ -221,16 +225,17 @@ class ConfusionBrowser(Explorer):
     def __init__(self, run: Run, faces: FaceSet, split: str = "test") -> None:
         view = seen_by(faces, run)
         self.scores, self.split = run.metrics[split], split
-        self.gallery = Gallery(view, face_table(view, run), run)
+        self.gallery = Gallery(view, face_table(view, run), run, "No image was answered so.")
         names, totals = self.scores.classes, self.scores.confusion.sum(1)
         self.cells = {(true, answer): self._cell(true, answer) for true in names for answer in names}
-        head = [Label("true ↓ answered →"), *(Label(name, layout=Layout(width="auto")) for name in names)]
+        head = [Label("true ↓ answered →"), *(Label(name, layout=Layout(width="auto", justify_content="center"))
+                                              for name in names)]
         rows = [widget for true, total in zip(names, totals, strict=True) for widget in (
             Label(f"{true} ({total:,})"), *(self.cells[true, answer] for answer in names))]
         self.title = HTML("Choose a cell to see the images behind it.")
         self.summary = f"Confusion matrix of {run.name}, {self.scores.count:,} {split} images; cells open their images."
         super().__init__([GridBox([*head, *rows], layout=Layout(
-            grid_template_columns=f"140px repeat({len(names)}, 92px)")),
+            grid_template_columns=f"140px repeat({len(names)}, 92px)", align_items="center")),
             self.title, self.gallery])
         self.gallery.layout.display = "none"
 
@@ -240,11 +245,12 @@ class ConfusionBrowser(Explorer):
         cell = Button(description=f"{rate.value:.0%} · {count:,}",
                       layout=Layout(width="90px", height="34px", margin="1px"),
                       tooltip=f"{true} called {answer}: {rate.percent} of the class, {count:,} images")
-        cell.style.button_color = matplotlib.colors.to_hex(matplotlib.colormaps["Blues"](rate.value))
-        cell.style.text_color = "white" if rate.value > 0.55 else plots.INK
+        cell.style.button_color = matplotlib.colors.to_hex(matplotlib.colormaps["Blues"](0.8 * rate.value))
+        cell.style.text_color = text_on(cell.style.button_color)
         cell.on_click(lambda _: self.open_cell(true, answer))
         return cell
 
+    @locked
     def open_cell(self, true: str, answer: str) -> None:
         """Show the images of one cell, the surest answers first."""
         for place, cell in self.cells.items():
@@ -279,7 +285,7 @@ def confusion_browser(run: Run, faces: FaceSet, split: str = "test") -> Confusio
 
 def _filter_widgets(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, Widget]:
     """A widget for each argument of `filter_faces` that ``table`` has values for, or may get."""
-    style, narrow, wide = {"description_width": "initial"}, Layout(width="200px"), Layout(width="320px")
+    style, narrow, wide = {"description_width": "initial"}, Layout(width="200px"), Layout(width="340px")
 
     def menu(name: str, options: tuple[str, ...], hint: str) -> Dropdown:
         return Dropdown(options=options, description=name, style=style, layout=narrow, tooltip=hint)

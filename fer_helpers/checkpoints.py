@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .files import FerError, explain_os_errors, write_atomic
+from .files import FerError, check_unpacked, explain_os_errors, write_atomic
 
 
 def previous(path: Path) -> Path:
@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, identity: str, device: str) -> dict[str, Any] | 
     for file in there:
         try:
             with explain_os_errors(file, "reading"):
-                state = torch.load(file, map_location=device, weights_only=True)
+                state = _read(file, device)
             found = state["identity"]
         except FerError:
             raise
@@ -79,11 +79,18 @@ def read_history(path: Path) -> list[dict[str, float]]:
     for file in (path, previous(path)):  # while a checkpoint is being replaced, only the one before is there
         try:
             # Mapped, not read: the weights beside the history can take half a gigabyte. Windows would lock the file.
-            state = torch.load(file, map_location="cpu", weights_only=True, mmap=os.name == "posix")
-            return list(state["history"])
+            history = _read(file, "cpu", mmap=os.name == "posix")["history"]
+            if all(isinstance(value, (int, float)) for epoch in history for value in epoch.values()):
+                return list(history)
         except Exception:  # absent or damaged, in one of many ways; the one who trains will say so
             continue
     return []
+
+
+def _read(file: Path, device: str, **options: Any) -> dict[str, Any]:
+    """What was saved, and nothing that runs code or grows; any error where it was not us who saved."""
+    check_unpacked(file)  # torch writes what it reads as it is: nothing in it is packed
+    return dict(torch.load(file, map_location=device, weights_only=True, **options))
 
 
 def delete_checkpoint(path: Path) -> None:

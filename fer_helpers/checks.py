@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .data import FaceSet
+from .duplicates import MOST_COMPARED
 
 MIN_CONTRAST = 2.0  # standard deviation in grey levels below which no face can be seen
 MAX_BLANK_SHARE = 0.01  # above it blank images are an error: not a few bad crops but a broken conversion
 MAX_IMBALANCE = 3.0  # largest class over smallest, above which plain accuracy starts to mislead
 _EXAMPLES = 5
+_PART = 4096  # images looked at at a time: they may be read from disk
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def check_faces(faces: FaceSet) -> Report:
         return Report(faces.source, pd.DataFrame(), {"images": 0}, (Finding("error", "There are no images."),))
     copies, copy_findings = _check_copies(faces)
     classes, class_findings = _check_classes(faces)
-    blank = faces.images.flatten(1).float().std(1, correction=0).numpy() < MIN_CONTRAST
+    contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.images.split(_PART)]
+    blank = torch.cat(contrast).numpy() < MIN_CONTRAST
     figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies}
     findings = [*class_findings, *copy_findings, *(Finding("info", note) for note in faces.notes)]
     if blank.any():
@@ -140,6 +144,9 @@ def _check_copies(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]
             "info", f"{figures['exact_groups']:,} groups of identical images hold {_images(copied.sum())}; "
             f"{figures['exact_groups_in_train']:,} repeat within train and val, {figures['exact_groups_in_test']:,} "
             f"within test, {figures['exact_groups_across']:,} across.", _examples(faces, copied)))
+    if exact.max() >= MOST_COMPARED:
+        findings.append(Finding("info", f"More than {MOST_COMPARED:,} different images are too many to compare each "
+                                "with each: near copies were not looked for, exact ones were."))
     if joined.any():
         findings.append(Finding("info", f"{figures['near_groups']:,} groups join {_images(joined.sum())} that are "
                                 "near copies, not identical.", _examples(faces, joined)))
@@ -154,7 +161,7 @@ def _distinct(group: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _holds(group: np.ndarray, marked: np.ndarray) -> np.ndarray:
     """bool (N,): the image's group has a marked image."""
-    return np.bincount(group, marked)[group] > 0
+    return np.asarray(np.bincount(group, marked)[group] > 0)
 
 
 def _groups(group: np.ndarray, marked: np.ndarray) -> int:

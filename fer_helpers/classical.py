@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,6 +140,7 @@ def unit_observer(faces: FaceSet, limit: int = 10_000, seed: int = 0) -> np.ndar
     if faces.action_units is None:
         raise FerError(f"{faces.source}: has no action units; use the synthetic faces")
     part = faces.limit_train(limit, seed)
+    assert part.action_units is not None
     model = make_pipeline(HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, random_state=seed))
     return predict(model, part.action_units.numpy(), part, part.split == "train", part.split == "test")
 
@@ -171,7 +173,7 @@ class Leak:
         cells = [(self.copied & self.correct).mean(), (self.copied & ~self.correct).mean(),
                  (~self.copied & self.correct).mean(), (~self.copied & ~self.correct).mean()]
 
-        def worth(right: np.ndarray, wrong: np.ndarray, clean: np.ndarray, clean_wrong: np.ndarray) -> np.ndarray:
+        def worth(right: Any, wrong: Any, clean: Any, clean_wrong: Any) -> Any:  # of numbers or of arrays of them
             return ((right + clean) / (right + wrong + clean + clean_wrong)
                     - clean / np.maximum(clean + clean_wrong, 1e-12))
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import enum
 import json
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 import yaml
-from tqdm.auto import tqdm
 
-from . import parallel, pretrained, readers
+# All else is imported by the command that uses it: torch takes seconds, and workers of a sweep import this module too.
 from .emotions import CLASS_SETS
-from .evaluation import compare
-from .files import FerError, bar_options, write_atomic
-from .models import model_table
-from .runs import RESULTS, Run, default_store, load_runs, markdown_table, record_run, train_run
+from .files import FerError, bar_options, printable, write_atomic
 
 
 def _examples(*commands: str) -> str:
@@ -44,6 +42,8 @@ Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", he
 def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.")] = Path("data/fer2013"),
                   dataset: Annotated[str, typer.Option(help="Kaggle dataset.")] = "msambare/fer2013") -> None:
     """Fetch FER2013 from Kaggle (needs the "download" extra and a network)."""
+    from . import readers
+
     typer.echo(f"Faces are in {readers.download_faces(target, dataset)}; use them with FER_DATA={target}")
 
 
@@ -51,7 +51,7 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; empty as for --data.")] = "",
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
-    from . import checks  # imported where it is used, as is batch: the command should answer at once
+    from . import checks, readers
 
     found = checks.check_faces(readers.load_faces(source))
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.table())
@@ -59,9 +59,36 @@ def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; e
         raise typer.Exit(1)
 
 
+@data_app.command("cache", epilog=_examples("fer data cache path/to/fer2013 data/mapped"))
+def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of faces, or synthetic.")],
+               target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
+    """Lay faces in a folder that trainings read from batch by batch: for more faces than fit in memory."""
+    from . import readers
+
+    faces = readers.map_faces(source, target)
+    typer.echo(f"{target}: {len(faces):,} faces; use them with FER_DATA={target}")
+
+
+@data_app.command("align", epilog=_examples("fer data align path/to/fer2013 data/aligned"))
+def data_align(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of faces.")],
+               target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
+    """Turn, scale and shift every face until its eyes lie where those of `fer predict` do (needs the "photo" extra)."""
+    from . import readers
+    from .detection import align_faces
+
+    faces = readers.load_faces(source)
+    aligned = align_faces(faces, target)
+    if (votes := Path(source) / "fer2013new.csv").is_file():
+        shutil.copy(votes, target)
+    typer.echo(f"{target}: {aligned:,} of {len(faces):,} faces are aligned, the others as they were; use them with "
+               f"FER_DATA={target}")
+
+
 @app.command(epilog=_examples("fer models", "fer models --classes 3"))
 def models(classes: int = 6) -> None:
     """List the architectures with their parameters and cost."""
+    from .models import model_table
+
     typer.echo(model_table(num_classes=classes).to_string(float_format="{:,.0f}".format))
 
 
@@ -71,7 +98,11 @@ def models(classes: int = 6) -> None:
     "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16"))
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
+    import pandas as pd
+
+    from . import parallel, readers
     from .methods import configure
+    from .runs import train_run
 
     config = configure({key: _one(key, values) for key, values in _settings(settings).items()})
     with parallel.join() as team:
@@ -85,6 +116,8 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
 def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help="Print every column.")] = False,
          as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a README.")] = False) -> None:
     """List finished runs, best first."""
+    from .runs import default_store, load_runs, markdown_table
+
     table = load_runs(store)
     if table.empty:
         raise FerError(f"{store or default_store()}: holds no finished run; train one with fer train")
@@ -98,8 +131,10 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
 
 @app.command(epilog=_examples("fer record runs/NAME"))
 def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-           target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path(RESULTS)) -> None:
+           target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path("data/results")) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
+    from .runs import Run, record_run
+
     typer.echo(record_run(Run(run), target).folder)
 
 
@@ -119,7 +154,21 @@ def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the fig
 @app.command(epilog=_examples("fer publish runs/NAME"))
 def publish(run: Annotated[Path, typer.Argument(help="Folder of a finished run: compact, seven classes.")]) -> None:
     """Make a run the network that ships with the package, and write its model card."""
+    from . import pretrained
+    from .runs import Run
+
     typer.echo(pretrained.publish(Run(run)))
+
+
+@app.command(epilog=_examples("fer push NAME user/faces", "fer push NAME user/faces --public"))
+def push(run: Annotated[str, typer.Argument(help="Name or folder of a finished run.")],
+         repo: Annotated[str, typer.Argument(help="user/name on the Hugging Face Hub.")],
+         public: Annotated[bool, typer.Option("--public", help="Let everybody see a new repository.")] = False,
+         store: Store = None) -> None:
+    """Share a run's weights, metrics and model card on the Hugging Face Hub (needs the "hub" extra)."""
+    from . import hub, pretrained
+
+    typer.echo(hub.push(pretrained.find_run(run, store), repo, private=not public))
 
 
 class Format(enum.StrEnum):
@@ -147,7 +196,10 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
 
     An answer below the threshold of confidence is "unsure". Nothing leaves this machine.
     """
+    from tqdm.auto import tqdm
+
     from . import photographs as album
+    from . import pretrained
 
     network, files, failed = pretrained.load_network(run, store), album.find_pictures(photos), 0
     write = _printer(form, CLASS_SETS[network.config.classes])
@@ -180,7 +232,7 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
             typer.echo(json.dumps({"file": str(path)} | when | {"faces": faces}))
             return
         if form == Format.text:
-            where = str(path) + ("" if seconds is None else f" at {seconds:.2f} s")
+            where = printable(str(path)) + ("" if seconds is None else f" at {seconds:.2f} s")
             typer.echo(f"{where}: {len(faces) or 'no'} face{'s' if len(faces) != 1 else ''} found")
         for number, face in enumerate(faces, 1):
             ranked = sorted(face["probabilities"].items(), key=lambda item: -item[1])
@@ -189,7 +241,8 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
                 typer.echo(f"  {number}. {face['answer']:<9}  " + ", ".join(f"{name} {value:.0%}" for name, value in
                            ranked[:3]) + f"   at ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f})")
             else:
-                table.writerow([path, "" if seconds is None else round(seconds, 2), number, *face["box"],
+                named = str(path).encode(errors="backslashreplace").decode()  # a name need not be text
+                table.writerow([named, "" if seconds is None else round(seconds, 2), number, *face["box"],
                                 face["detection_score"], face["answer"], face["most_probable"], face["confidence"],
                                 *face["probabilities"].values()])
                 sys.stdout.flush()
@@ -199,18 +252,25 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
 
 @app.command(epilog=_examples(
     "fer export --onnx faces.onnx",
+    "fer export --onnx fast.onnx --tta none",
     "fer export NAME --onnx faces.onnx --int8 --data fer2013.csv"))
 def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; without it the shipped network.")] = "",
            onnx: Annotated[Path, typer.Option(help="File to write.")] = Path("fer.onnx"),
            int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 version beside it.")] = False,
+           tta: Annotated[str, typer.Option(help="Views to average: none (fastest), flip or ten_crop; without it those "
+                                                 "that the network was tested with.")] = "",
            data: Data = "", store: Store = None) -> None:
     """Write a network as ONNX: uint8 faces in, probabilities out.
 
     The faces of --data check it: the test images compare the answers, train images set the ranges of int8.
     """
     from . import export as to
+    from . import pretrained, readers
+    from .evaluation import compare
 
     network = pretrained.load_network(run, store)
+    if tta:
+        network = dataclasses.replace(network, config=dataclasses.replace(network.config, tta=tta))
     faces = readers.load_faces(data).with_classes(network.config.classes)
     tests = faces.only("test")
     plain = to.export_onnx(network, onnx, tests.images[:256])
@@ -227,18 +287,51 @@ def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; wit
 
 @app.command(epilog=_examples(
     "fer sweep arch=vgg16,resnet50 optimizer=sgd,adam seed=0,1,2",
-    "fer sweep method=plain,supcon,focal epochs=4 --jobs 2"))
-def sweep(settings: Settings = None, data: Data = "", store: Store = None,
-          jobs: Annotated[int, typer.Option(help="Processes at a time; 0: one per two processors.", min=0)] = 0
-          ) -> None:
-    """Run 02_training over a grid of settings; what is finished is skipped."""
-    from . import batch
+    "fer sweep method=plain,supcon,focal epochs=4 --jobs 2 --memory 4GiB --time-limit 2h",
+    "fer sweep lr=0.003,0.01,0.03,0.1 label_smoothing=0,0.1,0.2 augmentation=flip,affine,full --search 12",
+    "fer sweep plan.yaml --scheduler tcp://host:8786 --resource GPU=1 --store /shared/runs"))
+def sweep(settings: Annotated[list[str] | None, typer.Argument(
+              metavar="KEY=VALUE... | PLAN.yaml", help="Values of each setting, or a file of grid: or runs:")] = None,
+          data: Data = "", store: Store = None,
+          jobs: Annotated[int, typer.Option(help="Processes at a time; 0: one per two processors.", min=0)] = 0,
+          scheduler: Annotated[str, typer.Option(help="Running Dask scheduler; without it this machine.")] = "",
+          resource: Annotated[list[str] | None, typer.Option(help="NAME=AMOUNT that a job takes of a worker.")] = None,
+          threads: Annotated[int, typer.Option(help="Threads a run; 0: a fair share.", min=0)] = 0,
+          memory: Annotated[str, typer.Option(help="Most memory of a run, such as 4GiB.")] = "",
+          time_limit: Annotated[str, typer.Option(help="Most time of a run, such as 90min.")] = "",
+          retries: Annotated[int, typer.Option(help="New tries of a run that failed or was lost.", min=0)] = 2,
+          search: Annotated[int, typer.Option(help="Runs chosen one by one by the ones before; 0: all.", min=0)] = 0,
+          sampler: Annotated[str, typer.Option(help="How --search chooses: tpe or random.")] = "tpe",
+          prune: Annotated[bool, typer.Option(help="Whether --search ends hopeless runs early.")] = True) -> None:
+    """Run 02_training over a grid of settings, or the promising part of it; what is finished is skipped.
 
-    table = batch.sweep(_settings(settings), data, store, jobs)
+    Interrupted, it ends its runs; the same command goes on where they were.
+    """
+    from dask.utils import parse_bytes, parse_timedelta
+
+    from . import batch
+    from .execution import Limits
+    from .search import Search
+
+    plan = settings or []
+    in_file = len(plan) == 1 and plan[0].endswith((".yaml", ".yml"))
+    axes = batch.read_plan(Path(plan[0])) if in_file else _settings(plan)
+    try:
+        limits = Limits(threads, parse_bytes(memory) if memory else 0, parse_timedelta(time_limit) if time_limit else 0)
+        amounts = {name: float(amount) for name, amount in (entry.split("=") for entry in resource or [])}
+    except (ValueError, KeyError) as error:
+        raise FerError(f"sweep: {error}; write limits as 4GiB and 90min, resources as GPU=1") from error
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # how a cluster ends a job
+    try:
+        table = batch.sweep(axes, data, store, batch.Cluster(scheduler, jobs, amounts, retries), limits,
+                            search=Search(search, sampler, prune) if search else None)
+    except KeyboardInterrupt:
+        typer.echo("cancelled; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
     typer.echo(table.drop(columns="error").to_string(float_format="{:.3f}".format))
-    failed = table[table["status"] == "failed"]
-    for name, error in failed["error"].items():
-        typer.echo(f"failed: {name}: {error}", err=True)
+    failed = table[~table["status"].isin(["finished", "skipped", "pruned"])]
+    for name, row in failed.iterrows():
+        typer.echo(f"{row['status']}: {name}: {row['error']}", err=True)
     if len(failed):
         raise typer.Exit(1)
 
@@ -276,7 +369,7 @@ def _value(text: str) -> Any:
     try:
         # YAML 1.1 reads 1e-3 as text; Python's float knows better.
         return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
+    except Exception:  # tags and dates break the loader in many ways; the setting's own check says what is wrong
         return text
 
 

@@ -15,7 +15,7 @@ from .files import FerError
 from .intervals import Estimate
 from .plots import COLORS
 from .runs import Run, compare_runs, default_store, load_runs
-from .widgets import Explorer, curves
+from .widgets import Explorer, curves, locked
 
 COLORS_OF_TWO = (COLORS["sadness"], COLORS["anger"])  # told apart in the common forms of colour blindness
 
@@ -24,7 +24,9 @@ def differing_settings(first: Run, second: Run) -> pd.DataFrame:
     """The settings in which two runs differ, a row each, indexed by name: first, second."""
     one, other = first.config.to_dict(), second.config.to_dict()
     rows = {name: (one[name], other[name]) for name in TrainConfig.__dataclass_fields__ if one[name] != other[name]}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["first", "second"]).rename_axis("setting")
+    # Objects, or 2 epochs become 2.0 beside a learning rate.
+    return pd.DataFrame(rows.values(), index=[*rows], columns=["first", "second"], dtype=object).rename_axis(
+        columns="setting")
 
 
 def score_table(first: Run, second: Run, split: str = "test") -> pd.DataFrame:
@@ -71,13 +73,14 @@ class RunComparer(Explorer):
             [self.scores, VBox([self.settings, self.curves])], layout=Layout(flex_flow="row wrap"))])
         self.refresh()
 
+    @locked
     def refresh(self) -> None:
         """Compare the two runs that the menus name."""
         first, second = (self.table["run"][menu.value] for menu in (self.first, self.second))
         self.sentence.value = html.escape(paired_difference(first, second))
         self.scores.value = _html(score_table(first, second).map(lambda value: value.percent))
         changed = differing_settings(first, second)
-        self.settings.value = _html(changed) if len(changed) else "The same settings."
+        self.settings.value = _html(changed.map(str)) if len(changed) else "The same settings."
         histories = [run.history for run in (first, second)]
         self.curves.value = curves("validation accuracy by epoch", {
             title: (history["val_accuracy"], color) for title, history, color in
@@ -105,4 +108,4 @@ def run_comparer(runs: Path | str | pd.DataFrame | None = None) -> RunComparer:
 
 
 def _html(table: pd.DataFrame) -> str:
-    return table.to_html(border=0, justify="left", classes="jp-RenderedHTMLCommon")
+    return str(table.to_html(border=0, justify="left", classes="jp-RenderedHTMLCommon"))

@@ -34,14 +34,14 @@ def fit_temperature(labels: np.ndarray, probs: np.ndarray) -> float:
     logits, rows = np.log(np.maximum(probs, _TINY)), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean()
+        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
 def rescale(probs: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, C) at another temperature; the order within an image, and so its answer, stays."""
-    return softmax(np.log(np.maximum(probs, _TINY)) / temperature, axis=1)
+    return np.asarray(softmax(np.log(np.maximum(probs, _TINY)) / temperature, axis=1))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def ece_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootst
     def change(rows: np.ndarray | slice) -> float:
         first, second = (np.abs(np.bincount(number[rows], gap[rows], 15)).sum() / len(labels)
                          for number, gap in zip(bins, gaps, strict=True))
-        return second - first
+        return float(second - first)
 
     random = np.random.default_rng(seed)
     samples = [change(random.integers(0, len(labels), len(labels))) for _ in range(bootstraps)]

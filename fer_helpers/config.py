@@ -113,6 +113,12 @@ class TrainConfig:
     distill: float = 0.0
     seed: int = 0
 
+    @property
+    def rate(self) -> float:
+        """``lr``, which is never None once the configuration is made."""
+        assert self.lr is not None
+        return self.lr
+
     def __post_init__(self) -> None:
         check_arch(self.arch)
         # papermill and the command line may pass "6": keep one spelling, so that one setting has one run id.

@@ -213,8 +213,8 @@ def _convolve(pixels: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
 
 
 def _warp(pixels: torch.Tensor, matrix: list[list[torch.Tensor]]) -> torch.Tensor:
-    matrix = torch.stack([torch.stack(row, 1) for row in matrix], 1)
-    grid = F.affine_grid(matrix, [len(pixels), 1, *pixels.shape[1:]], align_corners=False)
+    stacked = torch.stack([torch.stack(row, 1) for row in matrix], 1)
+    grid = F.affine_grid(stacked, [len(pixels), 1, *pixels.shape[1:]], align_corners=False)
     return F.grid_sample(pixels[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 

@@ -1,10 +1,12 @@
-"""`FaceSet`, the one in-memory form of a dataset, with its class views and splits. Reading is in `readers`."""
+"""`FaceSet`, the one form of a dataset, with its class views and splits. Reading is in `readers`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,13 @@ import torch
 from .duplicates import exact_groups, near_groups
 from .emotions import REGIONS, VOTE_COLUMNS, class_set
 from .files import FerError, digest
+from .pixels import DiskImages
 
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
 #: Fields of a `FaceSet` that not every source has.
 OPTIONAL = ("votes", "action_units", "regions")
+_PART = 4096  # images or names looked at at a time, where memory for all at once may be short
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,7 @@ class FaceSet:
 
     Attributes
     ----------
-    images : uint8 tensor (N, 48, 48), 0 black to 255 white.
+    images : uint8 tensor (N, 48, 48), 0 black to 255 white; of a set from `readers.map_faces`, `pixels.DiskImages`.
     labels : int64 tensor (N,), index into ``classes``.
     ids : str array (N,), unique name of each image.
     split : str array (N,), each "train", "val" or "test".
@@ -63,7 +67,9 @@ class FaceSet:
                 raise FerError(f"{self.source}: {len(column)} {name} for {count} images")
         if count and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise FerError(f"{self.source}: labels outside 0..{len(self.classes) - 1}")
-        if len(np.unique(self.ids)) != count:
+        # Ids in ascending order, as most are, need no sorting, which takes seconds of a million.
+        names = self.ids if (self.ids[1:] > self.ids[:-1]).all() else np.sort(self.ids)
+        if (names[1:] == names[:-1]).any():
             raise FerError(f"{self.source}: image ids repeat; each image needs its own name")
         if unknown := set(np.unique(self.split)) - set(SPLITS):
             raise FerError(f"{self.source}: unknown split {sorted(unknown)}; use one of {SPLITS}")
@@ -74,13 +80,17 @@ class FaceSet:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change whenever an image, label, id, split, class or vote changes."""
+        pixels = (part.contiguous().numpy() for part in self.images.split(_PART))
         votes = b"" if self.votes is None else self.votes.numpy().tobytes()
-        return digest(self.images.numpy().tobytes(), self.labels.numpy().tobytes(), "\n".join(self.ids),
-                      "\n".join(self.split), "\n".join(self.classes), votes)
+        return digest((len(self) * IMAGE_SIZE**2, pixels), self.labels.numpy().tobytes(), _lines(self.ids),
+                      _lines(self.split), "\n".join(self.classes), votes)
 
     @functools.cached_property
     def groups(self) -> np.ndarray:
-        """int64 (N,): images with equal numbers are pixel-identical."""
+        """int64 (N,): images with equal numbers are pixel-identical; numbered in order of first appearance."""
+        if "_origin" in vars(self):
+            parent, index = vars(self)["_origin"]
+            return np.asarray(pd.factorize(parent.groups[index])[0], np.int64)
         return exact_groups(self.images)
 
     @functools.cached_property
@@ -91,17 +101,18 @@ class FaceSet:
         """
         if "_origin" in vars(self):  # asked of the whole set, whenever: a seed must not depend on who asked first
             parent, index = vars(self)["_origin"]
-            return parent.near_groups[index]
-        return near_groups(self.images)
+            return np.asarray(parent.near_groups[index])
+        return near_groups(self.images, exact=self.groups)
 
     def take(self, index: np.ndarray) -> FaceSet:
         """The images at ``index`` (int or bool array), in that order."""
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else np.ascontiguousarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
-        known = {name: getattr(self, name)[rows] for name in OPTIONAL if getattr(self, name) is not None}
-        part = dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[index],
-                                   split=self.split[index], **known)
+        known: dict[str, Any] = {name: column.take(index) if isinstance(column, DiskImages) else column[rows]
+                                 for name in ("images", "labels", *OPTIONAL)
+                                 if (column := getattr(self, name)) is not None}
+        part = dataclasses.replace(self, ids=self.ids[index], split=self.split[index], **known)
         return part._inherit(self, index)
 
     def only(self, split: str) -> FaceSet:
@@ -131,9 +142,9 @@ class FaceSet:
 
     def counts(self) -> pd.DataFrame:
         """Images per class (rows) and split (columns train, val, test)."""
-        table = pd.crosstab(np.array(self.classes)[self.labels.numpy()], self.split)
-        return table.reindex(index=list(self.classes), columns=list(SPLITS), fill_value=0).rename_axis(
-            index="class", columns="split")
+        columns = {split: np.bincount(self.labels.numpy()[self.split == split], minlength=len(self.classes))
+                   for split in SPLITS}
+        return pd.DataFrame(columns, pd.Index(self.classes, name="class")).rename_axis(columns="split")
 
     def in_train(self) -> np.ndarray:
         """bool (N,): an image of train or val has exactly these pixels (True for those images themselves)."""
@@ -146,8 +157,8 @@ class FaceSet:
     def split_validation(self, fraction: float = 0.1, seed: int = 0) -> FaceSet:
         """Move a stratified ``fraction`` of train to "val", near copies staying together.
 
-        Whole groups of near copies (`duplicates.near_groups`) are drawn class by class, so no picture stands on
-        both sides. Any earlier validation split is merged back first.
+        Whole groups of near copies (`duplicates.near_groups`; of exact ones, in a very large set) are drawn class by
+        class, so no picture stands on both sides. Any earlier validation split is merged back first.
 
         Raises
         ------
@@ -255,6 +266,18 @@ class FaceSet:
         return votes / votes.sum(1, keepdim=True)
 
     def _inherit(self, parent: FaceSet, index: np.ndarray | slice = slice(None)) -> FaceSet:
-        """Remember the set this one was taken from: near copies are found once, there, because that costs seconds."""
-        vars(self)["_origin"] = parent, index
+        """Remember the set this one was taken from: near copies are found once, there, because that costs seconds.
+
+        That is the set as it was read: views between it and this one need not be kept, names of millions of images.
+        """
+        root, rows = vars(parent).get("_origin", (parent, slice(None)))
+        vars(self)["_origin"] = root, index if isinstance(rows, slice) else rows[index]
         return self
+
+
+def _lines(names: np.ndarray) -> tuple[int, Iterator[bytes]]:
+    """The names, one a line, as `files.digest` takes what may be too large to be held at once."""
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(names), _PART):
+            yield ("\n" * (start > 0) + "\n".join(names[start:start + _PART].tolist())).encode()
+    return sum(map(len, pieces())), pieces()

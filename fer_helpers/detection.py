@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from skimage import data as skimage_data
 from skimage.feature import Cascade
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
-from .data import IMAGE_SIZE
-from .files import FerError
+from .data import IMAGE_SIZE, FaceSet
+from .files import FerError, bar_options, explain_os_errors
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], tuple[float, float]]
@@ -85,7 +89,8 @@ def find_faces(photograph: np.ndarray, detector: str = "auto") -> list[DetectedF
     found = []
     for box, score, eyes in find(_resized(photograph, scale)):
         left, top, right, bottom = (value / scale for value in box)
-        eyes = eyes and tuple((x / scale, y / scale) for x, y in eyes)
+        if eyes:
+            eyes = _pair((x / scale, y / scale) for x, y in eyes)
         found.append(DetectedFace((left, top, right, bottom), score, eyes,
                                   crop_face(grey, _place((left, top, right, bottom), eyes))))
     return sorted(found, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
@@ -109,14 +114,61 @@ def crop_face(grey: torch.Tensor, eyes: Points) -> torch.Tensor:
     return F.avg_pool2d(crop, fine)[0, 0].round().clamp(0, 255).to(torch.uint8)
 
 
+def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface", progress: bool = True) -> int:
+    """Write a data set in which every face has its eyes at `EYES`: a folder per split and class, as `readers` takes it.
+
+    Fixed boxes such as those of `regions.FACE_GRID` then lie where the landmarks of each face say. Faces without found
+    eyes, and those seen from the side, are written as they are.
+
+    Returns
+    -------
+    How many were aligned.
+
+    Raises
+    ------
+    FerError
+        If ``target`` exists, or the detector finds no eyes or is not installed; nothing is left behind then.
+    """
+    target = Path(target)
+    if target.exists():
+        raise FerError(f"{target}: already exists; delete it or choose another folder")
+    if choose_detector(detector) == "cascade":
+        raise FerError("detector='cascade' finds no eyes to align by; take retinaface")
+    aligned, names = 0, np.array(faces.classes)[faces.labels.numpy()]
+    with explain_os_errors(target, "writing"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            rows = zip(faces.images, faces.split, names, faces.ids, strict=True)
+            for image, split, name, stem in tqdm(rows, "aligning", len(faces), unit="face", **bar_options(progress)):
+                found = next(iter(find_faces(image.numpy(), detector)), None)
+                if found is not None and (eyes := _plausible(found.box, found.eyes)):
+                    image, aligned = crop_face(image, eyes), aligned + 1
+                path = Path(folder) / "data" / split / name / f"{stem}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image.numpy()).save(path)
+            (Path(folder) / "data").rename(target)
+    return aligned
+
+
+def _plausible(box: Box, eyes: Points | None) -> Points | None:
+    """The eyes, if they are as far apart as those of a face seen from the front: of others they are no measure."""
+    known = (EYES[1][0] - EYES[0][0]) / IMAGE_SIZE
+    return eyes if eyes and 0.6 < np.hypot(*np.subtract(*eyes)) / (known * (box[3] - box[1])) < 1.6 else None
+
+
 def _place(box: Box, eyes: Points | None) -> Points:
-    """The eyes, or where they lie in a frontal face of this box: of a face seen from the side they are no measure."""
+    """The eyes, or where they lie in a frontal face of this box."""
+    if plausible := _plausible(box, eyes):
+        return plausible
     left, top, right, bottom = box
-    side, known = bottom - top, (EYES[1][0] - EYES[0][0]) / IMAGE_SIZE
-    if eyes and 0.6 < np.hypot(*np.subtract(*eyes)) / (known * side) < 1.6:
-        return eyes
+    side = bottom - top
     corner = ((left + right - side) / 2, top)
-    return tuple((corner[0] + x / IMAGE_SIZE * side, corner[1] + y / IMAGE_SIZE * side) for x, y in EYES)
+    return _pair((corner[0] + x / IMAGE_SIZE * side, corner[1] + y / IMAGE_SIZE * side) for x, y in EYES)
+
+
+def _pair(points: Iterable[tuple[float, float]]) -> Points:
+    left, right = points
+    return left, right
 
 
 def _retinaface(photograph: np.ndarray) -> Iterator[Found]:
@@ -124,8 +176,7 @@ def _retinaface(photograph: np.ndarray) -> Iterator[Found]:
 
     for face in detect_faces(photograph):
         box = (face.x, face.y, face.x + face.width, face.y + face.height)
-        eyes = sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2])
-        yield box, face.score, tuple(eyes)
+        yield box, face.score, _pair(sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2]))
 
 
 def _cascade(photograph: np.ndarray) -> Iterator[Found]:
@@ -145,7 +196,7 @@ def _grey(photograph: np.ndarray) -> np.ndarray:
     """uint8 (H, W) with the weights of ITU-R BT.601, as Pillow's."""
     if photograph.ndim == 2:
         return photograph.copy()
-    return np.rint(photograph @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return np.asarray(np.rint(photograph @ np.array([0.299, 0.587, 0.114])), np.uint8)
 
 
 def _resized(photograph: np.ndarray, scale: float) -> np.ndarray:

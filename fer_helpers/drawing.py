@@ -330,7 +330,7 @@ def _place(p: SimpleNamespace, g: SimpleNamespace) -> SimpleNamespace:
 
 def _relief(c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace) -> torch.Tensor:
     """Height of the skin towards the viewer, (n, 2304): the egg, and bumps and hollows on it."""
-    height = c.depth.clone()
+    height: torch.Tensor = c.depth.clone()
     for u, v, half_u, half_v, size in (
             (7.0, -8.8 + 0.5 * g.brow_inner, 9.0, 4.5, 1.1 + 0.6 * g.a[4]),  # brow ridge
             (g.eye_u - 0.8, -4.0, 6.5, 5.0, -2.4),  # eye socket
@@ -364,7 +364,7 @@ def _light(height: torch.Tensor, p: SimpleNamespace) -> torch.Tensor:
     right, down = right.view(height.shape), down.view(height.shape)
     across, above = 0.8 * p.light_x, -0.75 * p.light_y
     length = _sqrt(across * across + above * above + 1)
-    lit = 1 - right * across - down * above
+    lit: torch.Tensor = 1 - right * across - down * above
     lit /= _sqrt(right * right + down * down + 1) * length
     lit.clamp_(min=0)
     lit *= 1.25 * p.light
@@ -503,7 +503,7 @@ def _forehead(c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace) -> Non
 
 def _backdrop(c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace) -> torch.Tensor:
     """What lies behind the face, (n, 2304): background, long hair, neck, ears."""
-    image = p.background * (1 + 0.25 * c.clouds + 0.006 * c.y)
+    image: torch.Tensor = p.background * (1 + 0.25 * c.clouds + 0.006 * c.y)
     abs_x = c.x.abs()
     # Long hair hangs down beside the face.
     round_ = _hypot(c.x * (1 / (19.5 * p.face_width + 1.5 * p.hair_length)), c.y.clamp(max=0) * (1 / 28))
@@ -515,7 +515,7 @@ def _backdrop(c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace) -> tor
     image += neck * (p.skin * shade - image)
     ear = _cover((1 - _hypot((abs_x - 17.6 * p.face_width) * (1 / 2.6), (c.y + 1) * (1 / 4.8))) * 3)
     ear *= 1 - hair * _smooth(p.hair_length * 5 - 1.5)
-    return image + ear * (p.skin * (0.62 + 0.012 * p.light_x * c.x) - image)
+    return image.add(ear * (p.skin * (0.62 + 0.012 * p.light_x * c.x) - image))
 
 
 def _hair(image: torch.Tensor, c: SimpleNamespace, p: SimpleNamespace, g: SimpleNamespace) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
             raise FerError(f"steps={steps}: {config.epochs} epochs of {trainer.steps_per_epoch} steps have no such "
                            "beginning; raise epochs")
         for number, (index, draws) in enumerate(itertools.islice(batches, steps)):
-            rate = config.lr * lr_factor(config, number, trainer.steps_per_epoch)
+            rate = config.rate * lr_factor(config, number, trainer.steps_per_epoch)
             rows.append((rate, trainer.step(number, rate, index, draws)[0].item()))
             gradients.append(_gradients(trainer.model))
     count = pd.RangeIndex(1, steps + 1, name="step")
@@ -168,7 +168,7 @@ def sharpness(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, iter
     loss = F.cross_entropy(model(normalise(images)), labels)
     gradients = torch.autograd.grad(loss, parameters, create_graph=True)
     generator, value = torch.Generator().manual_seed(seed), 0.0
-    vector = [torch.randn(p.shape, generator=generator) for p in parameters]
+    vector: Sequence[torch.Tensor] = [torch.randn(p.shape, generator=generator) for p in parameters]
     for _ in range(iterations):
         norm = math.sqrt(sum(v.pow(2).sum().item() for v in vector))
         if not norm:
@@ -200,11 +200,12 @@ def seed_differences(runs: pd.DataFrame, first: str, second: str, split: str = "
     seeds = sorted(set(by_seed[0].index) & set(by_seed[1].index))
     if not seeds:
         raise FerError(f"{first} and {second} have no seed in common; train both with the same seeds")
-    pairs = [tuple(runs_of[seed] for runs_of in by_seed) for seed in seeds]
+    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
     rows = {f"seed {seed}": compare_runs(*pair, split).difference for seed, pair in zip(seeds, pairs, strict=True)}
     correct = [[_correct(run, split) for run in side] for side in zip(*pairs, strict=True)]
     ids = correct[0][0].index
-    rows["all seeds"] = compare_seeds(*(np.stack([answers.loc[ids] for answers in side]) for side in correct))
+    one, other = (np.stack([answers.loc[ids] for answers in side]) for side in correct)
+    rows["all seeds"] = compare_seeds(one, other)
     return pd.DataFrame([(e.value, e.low, e.high) for e in rows.values()], index=list(rows),
                         columns=["value", "low", "high"])
 
@@ -228,14 +229,18 @@ def over_seeds(runs: pd.DataFrame, true: str = "", predicted: str = "", split: s
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "seeds", "images"])
 
 
-def _weighted_layers(model: nn.Module) -> list[nn.Module]:
+def _weighted_layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
     """Convolutions and dense layers in order; projections on the shortcuts run beside the main path."""
     return [layer for name, layer in model.named_modules()
             if isinstance(layer, (nn.Conv2d, nn.Linear)) and "downsample" not in name]
 
 
 def _gradients(model: nn.Module) -> list[float]:
-    return [layer.weight.grad.pow(2).mean().sqrt().item() for layer in _weighted_layers(model)]
+    sizes = []
+    for layer in _weighted_layers(model):
+        assert layer.weight.grad is not None  # a backward pass came before
+        sizes.append(layer.weight.grad.pow(2).mean().sqrt().item())
+    return sizes
 
 
 def _strength(output: torch.Tensor) -> tuple[float, float]:

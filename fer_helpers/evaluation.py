@@ -94,18 +94,32 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Evaluation:
-        """The inverse of `to_dict`; `FerError` if a part is missing."""
+        """The inverse of `to_dict`; `FerError` if a part is missing or has another form."""
         try:
-            parts = {name: Estimate(*values[name]) for name in ("accuracy", "macro_f1", "ece", "majority")}
-            parts |= {name: {key: Estimate(*item) for key, item in values[name].items()}
+            classes = tuple(values["classes"])
+            if not classes or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
+                raise ValueError("classes are no list of different names")
+            parts: dict[str, Any] = {name: Estimate(*_numbers(values[name], 3))
+                                     for name in ("accuracy", "macro_f1", "ece", "majority")}
+            parts |= {name: {key: Estimate(*_numbers(values[name][key], 3)) for key in classes}
                       for name in ("precision", "recall", "f1")}
-            size, confusion = len(values["classes"]), np.array(values["confusion"])
-            if confusion.shape != (size, size):
-                raise ValueError(f"confusion has shape {confusion.shape}")
-            return cls(classes=tuple(values["classes"]), confusion=confusion,
-                       rates=tuple(np.array(side) for side in values["rates"]), **parts)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            square = len(classes), len(classes)
+            confusion = np.array(_numbers(values["confusion"], *square))
+            if not ((confusion >= 0) & (confusion < 2**53) & (confusion % 1 == 0)).all():
+                raise ValueError("confusion holds no counts of images")
+            return cls(classes=classes, confusion=confusion.astype(np.int64),
+                       rates=tuple(np.array(_numbers(values["rates"], 2, *square))), **parts)
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise FerError(f"metrics are incomplete ({error!r}); delete the run and train it again") from error
+
+
+def _numbers(values: Any, *shape: int) -> list[Any]:
+    """``values`` of JSON, if they are finite numbers in this shape; else ``TypeError``, ``ValueError`` or
+    ``OverflowError``."""
+    numbers = np.array(values, np.float64)
+    if numbers.shape != shape or not np.isfinite(numbers).all():
+        raise ValueError(f"{shape} finite numbers are wanted, not {numbers.shape}")
+    return list(numbers.tolist())
 
 
 def evaluate(labels: np.ndarray, probs: np.ndarray, classes: tuple[str, ...], majority: int = 0,
@@ -237,4 +251,6 @@ def _calibration(labels: np.ndarray, probs: np.ndarray, bootstraps: int, random:
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, 0 where the whole is 0, as scikit-learn's ``zero_division=0`` has it."""
-    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+    ratio = np.zeros(np.broadcast(part, whole).shape)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio

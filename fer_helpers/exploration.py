@@ -134,7 +134,7 @@ def explained_by(table: pd.DataFrame, values: Sequence[str], by: str = "class", 
         middle = totals.sum(2) ** 2 / len(table)
         whole = (sums[:, end:] - middle).clip(1e-9)
         within = whole + middle - (totals ** 2 / sizes.clip(1)).sum(2)
-        return 1 - within / whole * (len(table) - 1) / max(len(table) - len(groups), 1)
+        return np.asarray(1 - within / whole * (len(table) - 1) / max(len(table) - len(groups), 1))
 
     value, drawn = shares(sums.sum(0)[None])[0], shares(resample(sums, seed=seed))
     # Resampling noise looks like a difference between groups: what it adds on average is taken off again.
@@ -208,7 +208,7 @@ def mean_shares(shares: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 def human_agreement(faces: FaceSet) -> np.ndarray:
     """float64 (N,): share of an image's FER+ votes that went to its own label; NaN where FER+ does not cover it."""
     shares = faces.vote_shares().numpy()
-    return shares[np.arange(len(faces)), faces.labels.numpy()].astype(np.float64)
+    return np.asarray(shares[np.arange(len(faces)), faces.labels.numpy()], np.float64)
 
 
 def agreement_by_class(faces: FaceSet, seed: int = 0) -> pd.DataFrame:
@@ -256,7 +256,7 @@ def rater_confusion(faces: FaceSet, seed: int = 0) -> pd.DataFrame:
 
     def rates(sums: np.ndarray) -> np.ndarray:
         sums = sums.reshape(-1, len(own), len(own) + 1)
-        return sums / sums.sum(2, keepdims=True).clip(1e-12)
+        return np.asarray(sums / sums.sum(2, keepdims=True).clip(1e-12))
 
     low, high = np.quantile(rates(resample(pairs.reshape(len(pairs), -1), seed=seed)), (0.025, 0.975), axis=0)
     names = pd.MultiIndex.from_product([faces.classes, (*faces.classes, "other")], names=["first", "second"])
@@ -276,6 +276,7 @@ def action_unit_means(faces: FaceSet) -> pd.DataFrame:
 def _votes(faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:
     """Votes float64 (M, 10) and labels (M,) of the images that at least two people judged."""
     faces.vote_shares()  # says what is missing
+    assert faces.votes is not None
     votes = faces.votes.numpy().astype(np.float64)
     known = votes.sum(1) >= 2  # NaN is not
     if not known.any():

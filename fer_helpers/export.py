@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import warnings
@@ -17,7 +18,7 @@ from torch import nn
 from .augment import normalise, views
 from .data import IMAGE_SIZE
 from .emotions import CLASS_SETS
-from .files import FerError, write_atomic
+from .files import FerError, check_file, write_atomic
 from .pretrained import Pretrained
 
 AGREEMENT = 1e-4  # largest difference of a probability between PyTorch and onnxruntime that is accepted
@@ -110,7 +111,7 @@ def quantise(network: Pretrained, source: Path | str, target: Path | str, calibr
         raise FerError(f"{source}: is missing; export it first")
     from onnxruntime import quantization
 
-    class Reader(quantization.CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
             self.parts: Iterator[torch.Tensor] = iter(calibration.split(32))
 
@@ -135,17 +136,38 @@ def quantise(network: Pretrained, source: Path | str, target: Path | str, calibr
 
 
 def session(path: Path | str, threads: int = 0) -> Any:
-    """An onnxruntime session on the processor; ``threads`` 0 takes all."""
+    """An onnxruntime session on the processor; ``threads`` 0 takes all.
+
+    Raises
+    ------
+    FerError
+        If the "export" extra is not installed, or the file is no network that onnxruntime can read.
+    """
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with _explained(path):
+        # Its fallback would try the same again, and print that.
+        return runtime.InferenceSession(str(check_file(path)), options, providers=["CPUExecutionProvider"],
+                                        enable_fallback=0)
 
 
 def answers(path: Path | str, images: torch.Tensor) -> np.ndarray:
-    """float32 (N, C): the probabilities that an exported file gives to uint8 images (N, 48, 48)."""
+    """float32 (N, C): the probabilities that an exported file gives to uint8 images (N, 48, 48); errors are those of
+    `session`."""
     running = session(path)
-    return np.concatenate([running.run(None, {"images": part.numpy()})[0] for part in images.split(64)])
+    with _explained(path):
+        return np.concatenate([running.run(None, {"images": part.numpy()})[0] for part in images.split(64)])
+
+
+@contextlib.contextmanager
+def _explained(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except FerError:
+        raise
+    except Exception as error:  # the runtime has an exception of its own for each way to be wrong
+        raise FerError(f"{path}: is no network that we exported ({type(error).__name__}); export it again") from error
 
 
 def _runtime() -> Any:
@@ -172,6 +194,7 @@ def _to_onnx(answering: Answering, path: Path, metadata: dict[str, str]) -> None
                                         dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}})
     finally:
         logger.setLevel(level)
+    assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, str(path))

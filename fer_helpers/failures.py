@@ -76,7 +76,7 @@ def label_support(faces: FaceSet) -> np.ndarray:
     test = faces.only("test")
     if test.action_units is None:
         return human_agreement(test) if test.votes is not None else np.full(len(test), np.nan)
-    return unit_observer(faces)[np.arange(len(test)), test.labels.numpy()]
+    return np.asarray(unit_observer(faces)[np.arange(len(test)), test.labels.numpy()])
 
 
 # --- Types of failure ------------------------------------------------------------------------------------------------

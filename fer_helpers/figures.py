@@ -11,6 +11,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from .classical import Suspects
@@ -64,7 +65,7 @@ def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequ
                   error_kw={"lw": 1, "ecolor": INK})
         axis.axvline(0, color=INK, lw=0.8)
         axis.set_title(title)
-        if title in (baselines or {}):
+        if baselines and title in baselines:
             axis.axvline(baselines[title], color=INK, ls="--", lw=1)
     # One label for all: beside each other, long ones would run into each other.
     figure.supxlabel(xlabel, fontsize=plt.rcParams["axes.labelsize"])
@@ -155,7 +156,8 @@ def first_steps(trainings: Mapping[str, FirstSteps], floor: float) -> Figure:
     """
     figure = plt.figure(figsize=(2.9 * len(trainings) + 0.5, 5))
     grid = figure.add_gridspec(2, len(trainings))
-    above, below = figure.add_subplot(grid[0, :]), []
+    above = figure.add_subplot(grid[0, :])
+    below: list[Axes] = []
     for number, (name, training) in enumerate(trainings.items()):
         loss = training.steps["loss"]
         above.plot(loss.index, loss, marker="o", ms=3, lw=1.2, color=f"C{number}", label=name)
@@ -170,7 +172,7 @@ def first_steps(trainings: Mapping[str, FirstSteps], floor: float) -> Figure:
         below.append(axis)
     above.axhline(floor, color=INK, ls=":", lw=1, label="knowing nothing")
     above.set(xlabel="step", ylabel="loss of the batch", title="the same few images again and again")
-    above.xaxis.get_major_locator().set_params(integer=True)
+    above.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # it is a MaxNLocator
     above.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     below[0].set_ylabel("RMS gradient of the weights")
     return figure
@@ -359,9 +361,10 @@ def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFr
 def _label(axis: Axes, points: np.ndarray, names: Sequence[str], size: float) -> None:
     """Names beside points (N, 2), each where it covers least of the other names and points. Fixes the axis's limits."""
     axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())
+    assert isinstance(axis.figure, Figure)
     axis.figure.draw_without_rendering()  # settles the layout, and with it what is near what
     places = axis.transData.transform(points) * 72 / axis.figure.dpi  # in points of type, as ``size``
-    frame = np.concatenate(axis.transAxes.transform([(0, 0), (1, 1)])) * 72 / axis.figure.dpi
+    frame = (np.concatenate(axis.transAxes.transform([(0, 0), (1, 1)])) * 72 / axis.figure.dpi).tolist()
     taken = [(*place - 5, *place + 5) for place in places]
     for place, point, name in zip(places, points, names, strict=True):
         width, height = 0.55 * size * len(name), 1.1 * size
@@ -374,8 +377,8 @@ def _label(axis: Axes, points: np.ndarray, names: Sequence[str], size: float) ->
             boxes[across, up] = box, sum(_overlap(box, other) for other in taken) + outside, offset
         (across, _), (box, _, offset) = min(boxes.items(), key=lambda item: item[1][1])
         taken.append(box)
-        axis.annotate(name, point, offset, textcoords="offset points", va="center", fontsize=size,
-                      ha={1: "left", 0: "center", -1: "right"}[across])
+        axis.annotate(name, (point[0], point[1]), (offset[0], offset[1]), textcoords="offset points", va="center",
+                      fontsize=size, ha={1: "left", 0: "center", -1: "right"}[across])
 
 
 def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
@@ -541,7 +544,7 @@ def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str 
         axis.grid(axis="y", lw=0.4)
     axes[0, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes[0, 0].invert_yaxis()
-    marks = [plt.Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
+    marks = [Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
         (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8)
     axes[0, len(outcomes) // 2].set_xlabel(f"difference to {baseline}, points (mCE: a ratio)", fontsize=8.5)

@@ -5,15 +5,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+#: Bytes of a JSON file: a hundred times what any of ours has. Parsed, a byte can become twenty.
+MOST_JSON = 2 << 20
+_LONGEST = 6000  # characters of a message: a path may have 4,096
+
 
 class FerError(Exception):
-    """Something the user can mend. The message names the file or setting at fault and the fix."""
+    """Something the user can mend. The message names the file or setting at fault and the fix.
+
+    It stays one line that any terminal shows, whatever a file is called or holds: see `printable`; of a message longer
+    than a path can make it, the middle is left out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = printable(str(message))
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:_LONGEST - 1000]} … {text[-900:]}")
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes in place of what is no letter, mark or space: line ends, terminal codes, undecodable
+    bytes."""
+    return text if text.isprintable() else "".join(
+        letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 @contextlib.contextmanager
@@ -30,7 +52,36 @@ def explain_os_errors(path: Path | str, doing: str) -> Iterator[None]:
         raise FerError(f"{path}: {reason} while {doing}; {fix}") from error
 
 
-def write_atomic(path: Path | str, write: Callable[[Path], None]) -> None:
+def check_file(path: Path | str, most: int | None = None) -> Path:
+    """``path``, if it is a file of at most ``most`` bytes: reading a pipe might never begin, a device never end.
+
+    Raises
+    ------
+    FerError
+        If it is missing, something else, or larger.
+    """
+    with explain_os_errors(path, "reading"):
+        status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        what = "Is a directory" if stat.S_ISDIR(status.st_mode) else "Is a pipe, socket or device, no file,"
+        raise FerError(f"{path}: {what} while reading; check the path")
+    if most is not None and status.st_size > most:
+        raise FerError(f"{path}: has {status.st_size:,} bytes, and no such file that we wrote has more than {most:,}; "
+                       "check the path")
+    return Path(path)
+
+
+def check_unpacked(path: Path | str, most: int | None = None) -> None:
+    """``ValueError`` if a zip, as numpy and torch write them, unpacks to more than ``most`` bytes, or its own size."""
+    with zipfile.ZipFile(check_file(path)) as archive:
+        files = archive.infolist()
+    total, limit = sum(info.file_size for info in files), os.path.getsize(path) if most is None else most
+    # Of bzip2 and LZMA a few bytes can unpack to gigabytes before anybody sees their length.
+    if total > limit or any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in files):
+        raise ValueError(f"would unpack to {total:,} bytes, {limit:,} are plausible")
+
+
+def write_atomic(path: Path | str, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary_path)`` beside ``path``, then rename: readers see the old file or the whole new one.
 
     Raises
@@ -61,28 +112,45 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str, fix: str) -> Any:
-    """Parse a JSON file; ``fix`` is what to tell the user when it is missing or broken (`FerError`)."""
+    """Parse a JSON file of at most `MOST_JSON` bytes, its numbers finite; ``fix`` is what to tell the user when it is
+    missing or broken (`FerError`)."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise FerError(f"{path}: is missing; {fix}")
     try:
         with explain_os_errors(path, "reading"):
-            return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            text = check_file(path, MOST_JSON).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        return value
+    except (ValueError, RecursionError) as error:
         raise FerError(f"{path}: not valid JSON ({error}); {fix}") from error
 
 
-def digest(*parts: bytes | str, length: int = 16) -> str:
-    """First ``length`` hexadecimal digits of the SHA-256 over the parts, each prefixed with its size."""
+def _finite(text: str) -> float:
+    """What `write_json` never writes is refused: NaN and Infinity, which Python's JSON knows, and 1e999."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return number
+
+
+def digest(*parts: bytes | str | tuple[int, Iterable[Any]], length: int = 16) -> str:
+    """First ``length`` hexadecimal digits of the SHA-256 over the parts, each prefixed with its size.
+
+    What is too large to be held at once is given as its size and its pieces.
+    """
     state = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        state.update(f"{len(data)}:".encode())
-        state.update(data)
+        size, pieces = data if isinstance(data, tuple) else (len(data), (data,))
+        state.update(f"{size}:".encode())
+        for piece in pieces:
+            state.update(piece)
     return state.hexdigest()[:length]
 
 
-def bar_options(progress: bool) -> dict[str, bool]:
+def bar_options(progress: bool) -> dict[str, Any]:
     """Options of a tqdm bar shown only with ``progress``, and not at all where the environment sets TQDM_DISABLE.
 
     tqdm's notebook form ignores that variable and sends a message a step. A reader that looks when the cell is done, as

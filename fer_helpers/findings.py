@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import pandas as pd
 
 from .data import FaceSet
 from .files import FerError, explain_os_errors, read_json, write_atomic, write_json
-from .runs import Run, load_runs, record_run, results_folder, run_table
+from .runs import Run, load_runs, read_table, record_run, results_folder, run_table
 
 _AGAIN = "run that notebook on photographs with record=True"
 
@@ -83,7 +84,7 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
     for run in runs:
         record_run(run, folder)
     for name, table in tables.items():
-        write_atomic(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, float_format="%.6g"))
+        write_atomic(folder / f"{name}.csv", functools.partial(table.to_csv, float_format="%.6g"))
     write_json(folder / "about.json", {
         "source": source, "fingerprint": faces.fingerprint, "command": " ".join(words), "tables": list(tables),
         "images": {split: int(count) for split, count in faces.counts().sum().items() if count}})
@@ -91,7 +92,7 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
         if path.suffix == ".csv" and path.stem not in tables:
             path.unlink()
         elif (path / "metrics.json").exists() and path.name not in {run.name for run in runs}:
-            shutil.rmtree(path)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)  # a link to a run: the run stays
 
 
 def recall(notebook: str, part: str = "", folder: Path | None = None) -> Findings:
@@ -106,10 +107,14 @@ def recall(notebook: str, part: str = "", folder: Path | None = None) -> Finding
     about = read_json(folder / "about.json", _AGAIN)
     try:
         with explain_os_errors(folder, "reading"):
-            tables = {name: pd.read_csv(folder / f"{name}.csv", index_col=0, keep_default_na=False, na_values=[""])
+            # A name must not lead to a file elsewhere.
+            if not all(re.fullmatch(r"\w+", name) for name in about["tables"]):
+                raise ValueError("a table has another name than keep gave it")
+            tables = {name: read_table(folder / f"{name}.csv", index_col=0, keep_default_na=False, na_values=[""])
                       for name in about["tables"]}
-        return Findings(about["source"], about["images"], about["command"], tables, load_runs(folder))
-    except (KeyError, TypeError, ValueError) as error:
+        images = {str(split): int(count) for split, count in about["images"].items()}
+        return Findings(str(about["source"]), images, str(about["command"]), tables, load_runs(folder))
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise FerError(f"{folder}: its recorded findings are damaged ({error!r}); {_AGAIN}") from error
 
 

@@ -10,10 +10,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from ipywidgets import HTML, Button, Dropdown, GridBox, HBox, Image, Label, Layout, VBox
-from torch import nn
+from ipywidgets import HTML, Button, Dropdown, GridBox, HBox, Label, Layout, VBox
 
-from . import plots
+from . import models, plots
 from .ambiguity import embed
 from .attribution import METHODS, attribute
 from .data import FaceSet
@@ -21,7 +20,7 @@ from .emotions import ACTION_UNITS, VOTE_COLUMNS
 from .pretrained import Pretrained, probabilities
 from .runs import Run
 from .training import predict_logits
-from .widgets import STYLE, Background, bars, png
+from .widgets import Background, Picture, bars, locked
 
 PAGE = 24  # faces
 NEIGHBOURS, POOL = 8, 2000  # shown, of so many images: embedding more would take a small machine over half a minute
@@ -40,13 +39,12 @@ def attribution_overlay(image: np.ndarray, signed: np.ndarray) -> np.ndarray:
     return (255 * (pale * (1 - cover) + color * cover)).round().astype(np.uint8)
 
 
-class Tile(GridBox):
+class Tile(GridBox):  # type: ignore[misc]  # ipywidgets has no types
     """A face that can be clicked: a button lies over the picture and carries the caption below it."""
 
     def __init__(self, pick: Callable[[int], None], side: int = 84) -> None:
         self.row = -1
-        self.image = Image(format="png", layout=Layout(width=f"{side}px", height=f"{side}px", grid_area="face"))
-        self.image.add_class("fer-face")
+        self.image = Picture(side, grid_area="face", margin="0")
         self.button = Button(layout=Layout(width=f"{side + 16}px", height=f"{side + 36}px", grid_area="face",
                                            padding=f"{side}px 0 0 0"))
         self.button.style.button_color, self.button.style.font_size = "transparent", "11px"
@@ -57,7 +55,8 @@ class Tile(GridBox):
         self.add_class("fer-tile")
 
     def show(self, row: int, image: torch.Tensor, caption: str, hint: str, color: str) -> None:
-        self.row, self.image.value = row, png(image.numpy())
+        self.row = row
+        self.image.show(image.numpy())
         self.button.description, self.button.tooltip = caption, hint
         self.button.layout.border_bottom = f"3px solid {color}"
         self.layout.display = None
@@ -65,21 +64,27 @@ class Tile(GridBox):
     def hide(self) -> None:
         self.row, self.layout.display = -1, "none"
 
+    def mark(self, chosen: int) -> None:
+        """Frame the face if it is the ``chosen`` one."""
+        (self.add_class if self.row == chosen else self.remove_class)("fer-chosen")
 
-class Gallery(VBox):
+
+class Gallery(VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Pages of faces, and beside them all that is known of the one that was clicked.
 
     Parameters
     ----------
     faces, table : of `seen_by` and `face_table`.
     network : answers, attributes and embeds the clicked face.
+    empty : what to say where there is no face to show.
     """
 
-    def __init__(self, faces: FaceSet, table: pd.DataFrame, network: Network) -> None:
-        self.faces, self.table, self.network = faces, table, network
+    def __init__(self, faces: FaceSet, table: pd.DataFrame, network: Network, empty: str) -> None:
+        self.faces, self.table, self.network, self.empty = faces, table, network, empty
         self.rows, self.page, self.chosen = np.zeros(0, int), 0, -1
-        self.background, self.using = Background(), threading.Lock()
-        self._model: nn.Module | None = None
+        self.background, self.search = Background(), Background()
+        self.lock, self.using = threading.RLock(), threading.Lock()  # of what is shown; of the network
+        self._model: models.Network | None = None
         self._pool: tuple[np.ndarray, np.ndarray] | None = None  # positions and embeddings (POOL, D)
         self.tiles = [Tile(self.select) for _ in range(PAGE)]
         self.back = Button(description="◀ Previous", layout=Layout(width="auto"))
@@ -87,33 +92,34 @@ class Gallery(VBox):
         self.where = Label()
         self.back.on_click(lambda _: self.turn(self.page - 1))
         self.forth.on_click(lambda _: self.turn(self.page + 1))
-        self.large = Image(format="png", layout=Layout(width="192px", height="192px"))
-        self.map = Image(format="png", layout=Layout(width="192px", height="192px", display="none"))
-        for picture in (self.large, self.map):
-            picture.add_class("fer-face")
-        self.facts, self.state = HTML(), HTML()
+        self.large, self.map = Picture(192), Picture(192, display="none")
+        self.facts, self.state, self.found = HTML(), HTML(), HTML()
         self.method = Dropdown(options=["none", *METHODS], value="none", description="attribution",
-                               layout=Layout(width="260px"), tooltip="Where the network looks")
-        self.near = Button(description="Find the nearest faces", layout=Layout(width="auto"),
+                               style={"description_width": "initial"}, layout=Layout(width="260px"),
+                               tooltip="Where the network looks")
+        self.near = Button(description="Find the nearest faces", layout=Layout(width="auto", align_self="flex-start"),
                            tooltip=f"Nearest in the network's embedding, among {POOL:,} images")
         self.method.observe(lambda _: self.explain(), "value")
         self.near.on_click(lambda _: self.find_nearest())
         self.neighbours = [Tile(self.select, side=60) for _ in range(NEIGHBOURS)]
         for tile in self.neighbours:
             tile.hide()
-        tools = [self.method, self.near] if network is not None else []
+        tools = [self.method, self.state, self.near, self.found] if network is not None else []
         grid = HBox(self.tiles, layout=Layout(flex_flow="row wrap", width="100%"))
-        self.detail = VBox([HBox([self.large, self.map]), self.facts, *tools, self.state, HBox(
+        self.detail = VBox([HBox([self.large, self.map]), self.facts, *tools, HBox(
             self.neighbours, layout=Layout(flex_flow="row wrap"))],
-            layout=Layout(width="400px", padding="0 0 0 12px", display="none"))
+            layout=Layout(width="404px", padding="0 0 0 12px", display="none"))
         pages = VBox([grid, HBox([self.back, self.where, self.forth])], layout=Layout(flex="1 1 420px"))
-        super().__init__([HTML(STYLE), HBox([pages, self.detail], layout=Layout(flex_flow="row wrap"))])
+        super().__init__([HBox([pages, self.detail], layout=Layout(flex_flow="row wrap"))],
+                         layout=Layout(padding="6px 0 0"))
 
+    @locked
     def show(self, rows: np.ndarray) -> None:
         """Page through these positions of the table, from the first page on."""
         self.rows = rows
         self.turn(0)
 
+    @locked
     def turn(self, page: int) -> None:
         """Show a page, the nearest there is; only its own images are encoded."""
         pages = max(1, -(-len(self.rows) // PAGE))
@@ -122,42 +128,46 @@ class Gallery(VBox):
         for place, tile in enumerate(self.tiles):
             self._fill(tile, rows[place]) if place < len(rows) else tile.hide()
         self.back.disabled, self.forth.disabled = self.page == 0, self.page == pages - 1
-        self.where.value = (f"page {self.page + 1:,} of {pages:,} · {len(self.rows):,} faces" if len(self.rows)
-                            else "No face fits; widen a filter.")
+        count = f"{len(self.rows):,} face{'s' * (len(self.rows) != 1)}"
+        self.where.value = f"page {self.page + 1:,} of {pages:,} · {count}" if len(self.rows) else self.empty
 
     def _fill(self, tile: Tile, row: int, note: str = "") -> None:
         known, name = self.table.iloc[row], self.table.index[row]
         answer = f"→ {known['predicted']} {known['confidence']:.0%}" if known["predicted"] else known["split"]
         tile.show(int(row), self.faces.images[row], f"{known['true']}\n{note or answer}",
                   f"{name}: labelled {known['true']}, {known['split']}", plots.COLORS[known["true"]])
+        tile.mark(self.chosen)
 
     # --- the clicked face
 
+    @locked
     def select(self, row: int) -> None:
         """Show all that is known of one image, and start what has to be computed."""
         self.chosen, known = row, self.table.iloc[row]
         self.background.cancel()
-        self.large.value, self.map.layout.display = png(self.faces.images[row].numpy()), "none"
-        self.large.alt = f"face labelled {known['true']}"
-        self.detail.layout.display = None
+        self.search.cancel()
+        self.large.show(self.faces.images[row].numpy(), f"face labelled {known['true']}, enlarged")
+        self.map.layout.display, self.detail.layout.display = "none", None
         for tile in self.neighbours:
             tile.hide()
-        self.state.value = ""
+        for tile in self.tiles:
+            tile.mark(row)
+        self.state.value = self.found.value = ""
         self._describe(None if known["predicted"] == "" else self._stored(row))
         if self.network is not None and (known["predicted"] == "" or self.method.value != "none"):
             self.explain()
 
     def _stored(self, row: int) -> np.ndarray:
-        return self.table.iloc[row][[f"prob_{name}" for name in self.faces.classes]].to_numpy(float)
+        return np.asarray(self.table.iloc[row][[f"prob_{name}" for name in self.faces.classes]], float)
 
     def _describe(self, probs: np.ndarray | None) -> None:
         row, known = self.chosen, self.table.iloc[self.chosen]
-        lines = [f"<b>{html.escape(self.table.index[row])}</b><br>label <b>{known['true']}</b>, {known['split']}"]
+        lines = [f"<b>{html.escape(self.table.index[row])}</b>: label <b>{known['true']}</b>, {known['split']}"]
         if known["copies"]:
             lines.append(f"{known['copies']} with the same pixels, {known['conflicts']} of them with another label")
         if probs is not None:
-            lines.append("the network's probabilities" + bars(dict(zip(self.faces.classes, probs, strict=True)),
-                                                              mark=known["true"]))
+            lines.append("the network's probabilities, the label in bold" + bars(
+                dict(zip(self.faces.classes, probs, strict=True)), mark=known["true"]))
         if self.faces.votes is not None and not self.faces.votes[row].isnan().any():
             votes = self.faces.votes[row].numpy()
             lines.append(f"votes of {votes.sum():.0f} people" + bars(
@@ -167,7 +177,7 @@ class Gallery(VBox):
             drawn = zip(ACTION_UNITS.items(), self.faces.action_units[row].tolist(), strict=True)
             lines.append("action units drawn" + bars(
                 {f"AU{unit} {what}": value for (unit, what), value in drawn if value >= 0.1}))
-        self.facts.value = "<br>".join(lines)
+        self.facts.value = "".join(f"<div style='margin-bottom:6px'>{line}</div>" for line in lines)
 
     def explain(self) -> None:
         """Compute the probabilities and, if asked for, the attribution of the answer, in the background."""
@@ -190,17 +200,18 @@ class Gallery(VBox):
             self._describe(probs)
             self.state.value = ""
             if overlay is not None:
-                self.map.value, self.map.layout.display = png(overlay), None
-                self.state.value = f"{method}: red speaks for {self.faces.classes[probs.argmax()]}, blue against"
+                said = f"{method}: red speaks for {self.faces.classes[probs.argmax()]}, blue against"
+                self.map.show(overlay, said)
+                self.map.layout.display, self.state.value = None, said
 
-        self.background.start(work, show, self._fail)
+        self.background.start(work, show, lambda why: self._fail(self.state, why))
 
     def find_nearest(self) -> None:
         """Find the images nearest to the clicked one in the network's embedding, in the background."""
         row = self.chosen
         if row < 0:
             return
-        self.state.value = "computing …"
+        self.found.value = "computing …"
 
         def work() -> tuple[np.ndarray, np.ndarray]:
             rows, embedded = self._embedded()
@@ -213,9 +224,10 @@ class Gallery(VBox):
         def show(found: tuple[np.ndarray, np.ndarray]) -> None:
             for tile, near, distance in zip(self.neighbours, *found, strict=False):
                 self._fill(tile, near, f"{self.table['split'].iloc[near]} · {distance:.1f}")
-            self.state.value = f"nearest of {len(self._pool[0]):,} images, with their distance"
+            assert self._pool is not None
+            self.found.value = f"nearest of {len(self._pool[0]):,} images, with their distance"
 
-        self.background.start(work, show, self._fail)
+        self.search.start(work, show, lambda why: self._fail(self.found, why))
 
     def _embedded(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions and embeddings of the images among which neighbours are sought; computed once."""
@@ -225,21 +237,24 @@ class Gallery(VBox):
             for part in np.array_split(rows, -(-len(rows) // BATCH)):
                 with self.using:
                     parts.append(embed(self.model(), self.faces.images[part]))
-                self.state.value = f"computing … {BATCH * len(parts) / len(rows):.0%} of the embeddings"
+                self.found.value = f"computing … {BATCH * len(parts) / len(rows):.0%} of the embeddings"
             self._pool = rows, np.concatenate(parts)
         return self._pool
 
-    def _fail(self, why: str) -> None:
-        self.state.value = html.escape(why)
+    @staticmethod
+    def _fail(line: HTML, why: str) -> None:
+        line.value = html.escape(why)
 
-    def model(self) -> nn.Module:
+    def model(self) -> models.Network:
         """The network, read when it is first needed; `FerError` if a recorded run was kept without its weights."""
+        assert self.network is not None  # no button that needs one is shown without it
         if self._model is None:
             self._model = self.network.model() if isinstance(self.network, Run) else self.network.model
         return self._model
 
     def answer(self, images: torch.Tensor) -> np.ndarray:
         """float64 (N, C): what the network says of uint8 images (N, 48, 48)."""
+        assert self.network is not None
         with self.using:
             if isinstance(self.network, Pretrained):
                 return probabilities(self.network, images)

@@ -87,7 +87,7 @@ def neighbour_shares(embedded: np.ndarray, labels: np.ndarray, classes: tuple[st
     if len(embedded) <= neighbours:
         raise FerError(f"neighbours={neighbours} needs more than {len(embedded)} images")
     near = NearestNeighbors(n_neighbors=neighbours).fit(embedded).kneighbors(return_distance=False)
-    return (labels[near][:, :, None] == np.arange(len(classes))).mean(1)
+    return np.asarray((labels[near][:, :, None] == np.arange(len(classes))).mean(1))
 
 
 def word_distances(classes: tuple[str, ...]) -> pd.DataFrame:

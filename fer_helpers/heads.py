@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,16 @@ from .files import FerError
 from .regions import FACE_GRID
 from .text import prototypes
 
+if TYPE_CHECKING:  # only a name in signatures: `models` imports this module
+    from .models import Network
+
 #: "plain" is the network's own.
 HEADS = ("plain", "attention", "regions", "text")
 
 Maps = tuple[torch.Tensor, torch.Tensor]
 
 
-def attach_head(model: nn.Module, head: str, num_classes: int, class_names: tuple[str, ...] | None = None) -> None:
+def attach_head(model: Network, head: str, num_classes: int, class_names: tuple[str, ...] | None = None) -> None:
     """Give a network with ``maps``, ``pool`` and a dense ``classifier`` another head, in place.
 
     Raises
@@ -78,8 +81,9 @@ class AttentionPool(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 64) -> None:
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-        nn.init.zeros_(self.score[-1].weight)
+        first, last = nn.Linear(channels, hidden), nn.Linear(hidden, 1)
+        self.score = nn.Sequential(first, nn.Tanh(), last)
+        nn.init.zeros_(last.weight)
 
     def forward(self, maps: Maps) -> torch.Tensor:
         return torch.einsum("ncp,np->nc", maps[1].flatten(2), self.weights(maps))
@@ -99,6 +103,7 @@ class RegionPool(nn.Module):
 
     #: Names of the R regions, in the order of `tokens`.
     names = (*FACE_GRID, "whole face")
+    boxes: torch.Tensor
 
     def __init__(self, regional: int, last: int, width: int = 256, attention_heads: int = 4) -> None:
         super().__init__()
@@ -130,7 +135,7 @@ class RegionPool(nn.Module):
         return torch.einsum("nrd,nr->nd", tokens, weights)
 
 
-def contributions(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def contributions(model: Network, images: torch.Tensor) -> torch.Tensor:
     """float (N, R, C): what each region of `RegionPool.names` adds to each logit, the bias left out.
 
     ``images`` are normalised, (N, 1, 48, 48); `FerError` for a network without the "regions" head.
@@ -145,6 +150,8 @@ class TextClassifier(nn.Module):
     """Logits are cosine similarities to sentence embeddings of the classes, times a learned scale, as CLIP has it
     (Radford et al. 2021, arXiv:2103.00020). The embeddings never change; other ones may be put in ``texts`` later, for
     classes that training never saw."""
+
+    texts: torch.Tensor
 
     def __init__(self, channels: int, texts: torch.Tensor) -> None:
         super().__init__()

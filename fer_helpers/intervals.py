@@ -61,7 +61,7 @@ def resample(values: np.ndarray, bootstraps: int = BOOTSTRAPS, seed: int = 0) ->
                      for _ in range(bootstraps)])
 
 
-def percentiles(value: float, samples: np.ndarray) -> Estimate:
+def percentiles(value: float, samples: np.ndarray | list[float]) -> Estimate:
     """``value`` with the middle 95% of its bootstrap ``samples`` (B,) as interval."""
     low, high = np.quantile(samples, (0.025, 0.975))
     return Estimate(float(value), float(low), float(high))

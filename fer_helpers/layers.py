@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
 
 #: Output positions up to which the weight gradient is faster as a matrix product, measured in `benchmarks/README.md`.
 SMALL_MAP = 9
@@ -20,16 +22,17 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert not isinstance(self.padding, str)  # "same" is resolved by none of the networks here
         side = (x.shape[-1] + 2 * self.padding[0] - self.kernel_size[0]) // self.stride[0] + 1
         if (x.device.type == "cpu" and self.training and side * side <= SMALL_MAP and torch.is_autocast_enabled("cpu")
                 and torch.is_grad_enabled()):
             dtype = torch.get_autocast_dtype("cpu")
-            out = _SmallMapConv.apply(x.to(dtype), self.weight.to(dtype), self.stride[0], self.padding[0])
+            out: torch.Tensor = _SmallMapConv.apply(x.to(dtype), self.weight.to(dtype), self.stride[0], self.padding[0])
             return out if self.bias is None else out + self.bias.to(dtype)[:, None, None]
         return super().forward(x)
 
 
-def speed_up(model: nn.Module) -> nn.Module:
+def speed_up(model: Module) -> Module:
     """Give every plain convolution of ``model`` the faster training, in place."""
     for module in model.modules():
         if type(module) is nn.Conv2d and module.groups == 1 and module.dilation == (1, 1):

@@ -12,6 +12,7 @@ from torch import nn
 from .config import TrainConfig
 from .heads import on_blank
 from .losses import compute_loss, contrastive_loss, distillation_loss, spread_loss
+from .models import Network
 
 
 class Outputs(NamedTuple):
@@ -31,9 +32,10 @@ class Learner(nn.Module):
 
     projection = 128
 
-    def __init__(self, config: TrainConfig, model: nn.Module) -> None:
+    def __init__(self, config: TrainConfig, model: Network) -> None:
         super().__init__()
-        self.model, self.guided, self.projector = model, config.guide > 0, None
+        self.model, self.guided = model, config.guide > 0
+        self.projector: nn.Sequential | None = None
         if config.two_views:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
@@ -62,6 +64,7 @@ class Learner(nn.Module):
 def pretraining_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """The contrastive loss of two views of B images, by their ``labels`` (B,) or, for SimCLR, each for itself."""
     own = labels if config.pretrain == "supcon" else torch.arange(len(labels), device=labels.device)
+    assert out.projected is not None
     # Fused optimizers take no step without a gradient for every weight, the classifier's included.
     silent = 0 * out.logits.float().sum()
     return contrastive_loss(out.projected.float(), own.repeat(2), config.temperature) + silent
@@ -84,9 +87,11 @@ def training_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor, targe
     if taught is not None:
         loss = (1 - config.distill) * loss + config.distill * distillation_loss(logits, taught)
     if config.contrast:
+        assert out.projected is not None
         apart = contrastive_loss(out.projected.float(), labels.repeat(2), config.temperature, pair_weight)
         loss = loss + config.contrast * apart
     if config.guide:
-        places = F.adaptive_avg_pool2d(masks, out.evidence.shape[1:])
+        assert out.evidence is not None and masks is not None
+        places = F.adaptive_avg_pool2d(masks, (out.evidence.shape[1], out.evidence.shape[2]))
         loss = loss + config.guide * spread_loss(out.evidence.flatten(1).float(), places.flatten(2))
     return loss

@@ -136,7 +136,7 @@ def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | N
     rows = []
     for strength, factor in trials(method):
         trial = with_method(config, method, **strength)
-        trial = dataclasses.replace(trial, lr=float(f"{trial.lr * factor:.2g}"))
+        trial = dataclasses.replace(trial, lr=float(f"{trial.rate * factor:.2g}"))
         (setting, value), = strength.items()
         rows += [(method, setting, value, factor, _kept_accuracy(run), run)
                  for run in converging_runs([trial], faces, store)]
@@ -150,7 +150,7 @@ def tuned(config: TrainConfig, table: pd.DataFrame) -> TrainConfig:
     """``config`` with the best of `tune_method`'s trials: the method, its strength, and its factor of the rate."""
     best = table.iloc[0]
     chosen = with_method(config, best["method"], **{best["setting"]: best["value"]})
-    return dataclasses.replace(chosen, lr=float(f"{config.lr * best['factor']:.2g}"))
+    return dataclasses.replace(chosen, lr=float(f"{config.rate * best['factor']:.2g}"))
 
 
 def run_methods(configs: Mapping[str, TrainConfig], faces: FaceSet, seeds: Iterable[int], store: str | None = None
@@ -276,7 +276,8 @@ def stress(run: Run, faces: FaceSet, images: int = 200, device: str = "auto") ->
 
     table = {"nothing": wrong(some.images)}
     for name in (*CORRUPTIONS, *OCCLUSIONS):
-        table[name] = sum(wrong(corrupt(some.images, name, severity)) for severity in SEVERITIES)
+        table[name] = np.stack([wrong(corrupt(some.images, name, severity)) for severity in SEVERITIES]).sum(
+            0, dtype=np.int32)
     table |= {f"hidden {region}": wrong(hide(some.images, mask)) for region, mask in region_masks(some).items()}
     result = pd.DataFrame(table, index=pd.Index(some.ids, name="id"))
     write_atomic(path, lambda temporary: result.to_csv(temporary))
@@ -331,12 +332,12 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
             value, gap = samples[:, number], gaps[:, number]
             if np.isnan(value[0]):
                 continue
-            own, apart = ((column[0], *np.quantile(column[1:], (0.025, 0.975))) for column in (value, gap))
+            worth, apart = ((column[0], *np.quantile(column[1:], (0.025, 0.975))) for column in (value, gap))
             # Counting resamples could say no less than 2 / BOOTSTRAPS, far above 5% once corrected for so many rows:
             # hence the normal distribution with the bootstrap's spread.
             spread = gap[1:].std()
             p_value = 2 * norm.sf(abs(gap[0]) / spread) if spread else float(gap[0] == 0)
-            rows.append((name, outcome, *own, *(apart if name != baseline else (np.nan,) * 3),
+            rows.append((name, outcome, *worth, *(apart if name != baseline else (np.nan,) * 3),
                          p_value if name != baseline else np.nan, seeds, images))
     table = pd.DataFrame(rows, columns=["method", "outcome", "value", "low", "high", "difference", "difference_low",
                                         "difference_high", "p_value", "seeds", "images"])
@@ -385,7 +386,7 @@ class _Weights:
     def _means(self, errors: pd.DataFrame) -> np.ndarray:
         """float64 (B, columns): weighted means of what was counted for some of the images."""
         weights = self.weights[:, self.place.loc[errors.index]]
-        return weights @ errors.to_numpy(float) / np.maximum(weights.sum(1, keepdims=True), 1)
+        return np.asarray(weights @ errors.to_numpy(float) / np.maximum(weights.sum(1, keepdims=True), 1))
 
     def _sums(self, group: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:
         """float64 (B, groups): weighted sums of ``values`` (N,) by ``group`` (N,)."""

@@ -7,7 +7,7 @@ what their ``pool`` makes that vector of, so that one of `heads` can take its pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -18,15 +18,16 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from .data import IMAGE_SIZE
 from .files import FerError
-from .heads import AveragePool, attach_cbam, attach_head
+from .heads import AveragePool, Maps, attach_cbam, attach_head
 from .layers import speed_up
 
-_REGISTRY: dict[str, Callable[..., nn.Module]] = {}
+_REGISTRY: dict[str, type[Network]] = {}
+Entry = TypeVar("Entry", bound="Network")
 #: Networks that pool over the whole map, and so take images of any size.
 ANY_SIZE = ("resnet50", "compact")
 
 
-def register_model(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def register_model(build: type[Entry]) -> type[Entry]:
     """Class decorator: make the network available to `create_model` under its ``name`` attribute."""
     _REGISTRY[build.name] = build
     return build
@@ -39,13 +40,13 @@ def list_models() -> list[str]:
 
 def check_arch(arch: str) -> None:
     """Raise `FerError`, listing the choices, unless ``arch`` is registered."""
-    if arch not in _REGISTRY:
+    if arch not in list(_REGISTRY):  # of a list it can also be asked whether it holds what cannot be hashed
         raise FerError(f"arch={arch!r} is unknown; choose one of {', '.join(_REGISTRY)}")
 
 
 def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm: bool = True,
                  seed: int | None = None, head: str = "plain", cbam: bool = False,
-                 class_names: tuple[str, ...] | None = None) -> nn.Module:
+                 class_names: tuple[str, ...] | None = None) -> Network:
     """A freshly initialised network.
 
     Parameters
@@ -105,6 +106,17 @@ def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.Data
 
 class Network(nn.Module):
     """What the architectures share: logits are a dense classifier's of the features."""
+
+    name: str
+    # Any of `heads` may have taken their place; only networks of `ANY_SIZE` have a pool, and maps.
+    pool: Any
+    classifier: Any
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def maps(self, images: torch.Tensor) -> Maps:
+        raise NotImplementedError
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return self.classifier(features)
@@ -203,7 +215,7 @@ class ResNet50(Network, ResNet):
         self.pool, self.classifier = AveragePool(), self.fc
         del self.avgpool, self.fc
 
-    def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def maps(self, images: torch.Tensor) -> Maps:
         """Of the last stage whose map tells regions of a face apart (1024 on 3×3), and of the last (2048 on 2×2)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         regional = self.layer3(self.layer2(self.layer1(x)))
@@ -236,7 +248,7 @@ class Compact(Network):
         self.pool = AveragePool()
         self.classifier = nn.Linear(256, num_classes)
 
-    def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def maps(self, images: torch.Tensor) -> Maps:
         """Of the last stage, 256 on 6×6, twice: it both tells regions apart and sees the whole face."""
         last = self.body(images)
         return last, last
@@ -251,9 +263,9 @@ class _Residual(nn.Module):
     def __init__(self, channels: int, batch_norm: bool) -> None:
         super().__init__()
         last = _conv(channels, channels, batch_norm)[:2]
-        if batch_norm:
+        if isinstance(norm := last[1], nn.BatchNorm2d):
             # The block starts as the identity, which lets a high learning rate in from the first step.
-            nn.init.zeros_(last[1].weight)
+            nn.init.zeros_(norm.weight)
         self.branch = nn.Sequential(_conv(channels, channels, batch_norm), last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

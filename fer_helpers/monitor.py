@@ -12,7 +12,9 @@ import multiprocessing
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,10 @@ from . import plots
 from .checkpoints import read_history
 from .config import TrainConfig
 from .data import FaceSet
-from .files import FerError, read_json, write_json
+from .files import FerError, printable, read_json, write_json
 from .plots import ACCENT, BASELINE
 from .runs import RETRAIN, Run, default_store, run_id, train_run
-from .widgets import Explorer, curves
+from .widgets import Explorer, curves, locked
 
 EVERY_SECONDS = 0.5  # between two looks into the folder
 
@@ -46,8 +48,9 @@ def read_progress(folder: Path) -> Progress:
     if (folder / "metrics.json").exists():
         return Progress(Run(folder).history, True)
     failure = folder / "failure.json"
-    error = read_json(failure, RETRAIN)["error"] if failure.exists() else ""
-    return Progress(pd.DataFrame(read_history(folder / "checkpoint.pt")), False, error)
+    said = read_json(failure, RETRAIN) if failure.exists() else {}
+    error = str(said.get("error", "")) if isinstance(said, dict) else str(said)
+    return Progress(pd.DataFrame(read_history(folder / "checkpoint.pt")), False, printable(error))
 
 
 class TrainingMonitor(Explorer):
@@ -57,7 +60,7 @@ class TrainingMonitor(Explorer):
         self.config, self.faces = config, faces
         self.folder = Path(store or default_store()) / run_id(config, faces)
         self.progress = Progress(pd.DataFrame(), False)
-        self._process: multiprocessing.Process | None = None
+        self._process: BaseProcess | None = None
         self._watcher: threading.Thread | None = None
         self._watching, self._since = False, 0.0
         self.train = _button("Train here", "play", "Train this run in a process of its own, or go on with it",
@@ -80,8 +83,9 @@ class TrainingMonitor(Explorer):
         # Pickled here: multiprocessing itself would move the images to shared memory, which containers keep small.
         work = pickle.dumps((self.config, self.faces, self.folder.parent))
         (self.folder / "failure.json").unlink(missing_ok=True)
-        self._process = multiprocessing.get_context("spawn").Process(target=_train, args=(work,), daemon=True)
-        self._process.start()
+        process = multiprocessing.get_context("spawn").Process(target=_train, args=(work,), daemon=True)
+        process.start()
+        self._process = process
         self.watch()
 
     def watch(self) -> None:
@@ -115,6 +119,7 @@ class TrainingMonitor(Explorer):
             time.sleep(EVERY_SECONDS)
         self.refresh()
 
+    @locked
     def refresh(self) -> None:
         """Read the folder once and show what it tells."""
         before = len(self.progress.history)
@@ -187,7 +192,7 @@ def _train(work: bytes) -> None:
         write_json(store / run_id(config, faces) / "failure.json", {"error": str(error)})
 
 
-def _button(name: str, icon: str, hint: str, do) -> Button:
+def _button(name: str, icon: str, hint: str, do: Callable[[], object]) -> Button:
     button = Button(description=name, icon=icon, tooltip=hint, layout=Layout(width="auto"))
     button.on_click(lambda _: do())
     return button

@@ -57,7 +57,7 @@ def _half_face(count: int, share: float, seed: int) -> tuple[torch.Tensor, torch
 
 
 def _patches(count: int, number: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    drawn = torch.from_numpy(np.random.default_rng(seed).random((count, max(_SIZES["patches"]), 3), np.float32))
+    drawn = torch.from_numpy(np.random.default_rng(seed).random((count, len(_SIZES["patches"]), 3), np.float32))
     top, left, grey = drawn[:, :number, :, None].unbind(2)
     rows, columns = ((_LINE - (place * (IMAGE_SIZE - PATCH + 1)).floor() - PATCH / 2).abs() < PATCH / 2
                      for place in (top, left))
@@ -75,11 +75,11 @@ def _mask(top: float) -> tuple[torch.Tensor, torch.Tensor]:
     cloth = _drawn(lambda pen: pen.polygon(_fine(*outline), fill=255), rounding=1.0)
     straps = [_fine((middle + sign * x, y), (middle + sign * 22, y - rise))
               for sign in (-1, 1) for x, y, rise in ((14, side + 0.8, 4), (13.5, 41, 41 - side))]
-    cords = _drawn(lambda pen: [pen.line(strap, fill=255, width=_FINE) for strap in straps])
+    cords = _drawn(lambda pen: _lines(pen, straps))
     curve = np.linspace(-1, 1, 9)
     pleats = [_fine(*zip(middle + 13 * curve, side + (chin - side) * part + 1.2 * (1 - curve ** 2), strict=True))
               for part in (0.25, 0.5, 0.75)]
-    dark = _drawn(lambda pen: [pen.line(pleat, fill=255, width=_FINE) for pleat in pleats])
+    dark = _drawn(lambda pen: _lines(pen, pleats))
     return torch.maximum(cloth, cords), 230 - 60 * ((_LINE - middle) / 18) ** 2 - 45 * dark
 
 
@@ -93,15 +93,28 @@ def _sunglasses(half: float) -> tuple[torch.Tensor, torch.Tensor]:
     wires = [_fine(*((middle + x, y) for x, y in wire))
              for wire in (*wires, [(half - away - 0.5, row - 1.5), (away - half + 0.5, row - 1.5)])]
     radius = int(0.75 * half * _FINE)
-    glass = _drawn(lambda pen: [pen.rounded_rectangle(lens, radius, fill=255) for lens in lenses])
-    frame = _drawn(lambda pen: [*(pen.rounded_rectangle(lens, radius, outline=255, width=_FINE) for lens in lenses),
-                                *(pen.line(wire, fill=255, width=12) for wire in wires)])
+
+    def draw_glass(pen: ImageDraw.ImageDraw) -> None:
+        for lens in lenses:
+            pen.rounded_rectangle(lens, radius, fill=255)
+
+    def draw_frame(pen: ImageDraw.ImageDraw) -> None:
+        for lens in lenses:
+            pen.rounded_rectangle(lens, radius, outline=255, width=_FINE)
+        _lines(pen, wires, width=12)
+
+    glass, frame = _drawn(draw_glass), _drawn(draw_frame)
     opaque = half / max(_SIZES["sunglasses"])
     shade = 10 + 3 * (_LINE[:, None] - row + half).clamp(0, 2 * half)
     return torch.maximum(opaque * glass, frame), shade * (1 - frame)
 
 
-def _drawn(draw: Callable[[ImageDraw.ImageDraw], object], rounding: float = 0.0) -> torch.Tensor:
+def _lines(pen: ImageDraw.ImageDraw, lines: list[list[tuple[float, float]]], width: int = _FINE) -> None:
+    for line in lines:
+        pen.line(line, fill=255, width=width)
+
+
+def _drawn(draw: Callable[[ImageDraw.ImageDraw], None], rounding: float = 0.0) -> torch.Tensor:
     """float32 (48, 48) in 0..1: how much of each pixel is painted; corners are rounded by so many pixels."""
     canvas = Image.new("L", (IMAGE_SIZE * _FINE,) * 2)
     draw(ImageDraw.Draw(canvas))

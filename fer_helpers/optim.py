@@ -38,7 +38,7 @@ def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optim
     """
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
-    rate = torch.tensor(config.lr, device=device) if on_gpu else config.lr
+    rate = torch.tensor(config.rate, device=device) if on_gpu else config.rate
     if config.optimizer == "muon":
         # Neither filters on the pixels nor the classifier: their rows mean something one by one.
         hidden = {p for p in model.parameters() if p.ndim > 1 and p.shape[1] > 3 and len(p) > 10}
@@ -70,7 +70,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # nobody here hands over a closure
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             updates = []
@@ -114,13 +114,14 @@ def _polynomial(gram: torch.Tensor, steps: int) -> torch.Tensor:
     Every step multiplies x by a polynomial of x xᵀ. All of them commute, so the steps are taken with the small square
     matrices alone, and the long side is met twice, not twice a step.
     """
-    product = None
+    product: torch.Tensor | None = None
     for _ in range(steps):
         # Coefficients of Jordan's quintic: steepest at 0, at the price of not converging exactly to 1.
         factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         factor.diagonal(dim1=1, dim2=2).add_(3.4445)
         product = factor if product is None else factor @ product
         gram = factor @ gram @ factor
+    assert product is not None  # there is at least one step
     return product
 
 

@@ -56,6 +56,13 @@ class Team:
         if self.size > 1:
             dist.barrier()
 
+    def agree(self, value: bool) -> bool:
+        """What rank 0 says; the others' ``value`` does not count."""
+        said = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(said)
+        return said[0]
+
     def wrap(self, model: nn.Module, device: str) -> nn.Module:
         """``model`` with gradients averaged, and batch statistics taken, over all processes; shares its weights."""
         if self.size == 1:
@@ -121,6 +128,8 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
         count = x.numel() / x.shape[1] * dist.get_world_size()
         mean, square = all_reduce(torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])) / count
         variance = square - mean * mean
+        assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
+        assert self.momentum is not None  # torch's defaults: it tracks, by a running mean
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

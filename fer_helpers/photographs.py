@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from matplotlib.patches import Rectangle
 from .attribution import attribute
 from .detection import DetectedFace, find_faces
 from .emotions import CLASS_SETS
-from .files import FerError, write_atomic
+from .files import FerError, check_file, write_atomic
 from .plots import COLORS, INK, use_style
 from .pretrained import Pretrained, load_pretrained, probabilities
-from .readers import read_photograph
+from .readers import MAX_IMAGE_PIXELS, read_photograph
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
@@ -47,7 +48,7 @@ class FacePrediction:
     @property
     def emotion(self) -> str:
         """The most probable, sure or not."""
-        return max(self.probs, key=self.probs.get)
+        return max(self.probs, key=self.probs.__getitem__)
 
     @property
     def confidence(self) -> float:
@@ -111,12 +112,12 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
     """
     files = []
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path.is_dir, also of a name that no disk could hold
             own = sorted(inside for inside in path.rglob("*") if inside.suffix.lower() in PICTURES + FILMS)
             if not own:
                 raise FerError(f"{path}: holds no picture ({', '.join(PICTURES)}) and no film ({', '.join(FILMS)})")
             files += own
-        elif path.exists():
+        elif os.path.exists(path):
             files.append(path)
         else:
             raise FerError(f"{path}: does not exist; give a picture, a film or a folder")
@@ -139,8 +140,10 @@ def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | Non
         import cv2
     except ImportError as error:
         raise FerError(f'{path}: films need OpenCV; pip install "fer_helpers[photo]"') from error
-    film = cv2.VideoCapture(str(path))
+    film = cv2.VideoCapture(str(check_file(path)))
     try:
+        if film.get(cv2.CAP_PROP_FRAME_WIDTH) * film.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_IMAGE_PIXELS:
+            raise FerError(f"{path}: its pictures are larger than {MAX_IMAGE_PIXELS:,} pixels; shrink or delete it")
         rate, number, due = film.get(cv2.CAP_PROP_FPS) or 25.0, 0, 0.0
         while film.grab():
             if number / rate >= due:

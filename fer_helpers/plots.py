@@ -294,7 +294,7 @@ def scatter_map(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], 
     figure, axis = plt.subplots(figsize=(6.2, 5))
     for number, name in enumerate(classes):
         own = points[labels == number]
-        axis.scatter(*own.T, s=7, alpha=0.45, color=COLORS[name], lw=0)
+        axis.scatter(own[:, 0], own[:, 1], s=7, alpha=0.45, color=COLORS[name], lw=0)
         axis.annotate(name, np.median(own, 0), ha="center", va="center", fontweight="bold", color="white", fontsize=9,
                       bbox={"boxstyle": "round,pad=0.25", "fc": COLORS[name], "ec": "white"})
     axis.set(title=title, xticks=[], yticks=[])

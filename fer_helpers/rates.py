@@ -108,7 +108,9 @@ def tune_rates(config: TrainConfig, faces: FaceSet, optimizers: Sequence[str], s
     for optimizer in tqdm(optimizers, desc="rates"):
         trial = dataclasses.replace(config, optimizer=optimizer, lr=None)
         ranges[optimizer] = rate_range(trial, prepare_faces(trial, faces), steps=steps)
-        rate, losses, power = {}, {}, 0
+        rate: dict[int, float] = {}
+        losses: dict[int, float] = {}
+        power: int | None = 0
         # The neighbours of the best rate so far, until both are known. Upwards first: the suggestion tends to be
         # low, and a climb leaves the lower neighbour known.
         while power is not None and len(losses) < most:

@@ -1,4 +1,4 @@
-"""Reads faces from disk (class folders, a pixel CSV, a zip of either) into a `FaceSet`, and caches what it read.
+"""Reads faces (class folders, a pixel CSV, a zip of either) into a `FaceSet`, and caches or maps what it read.
 
 Finding the files is the business of `sources`, judging the data that of `checks`, drawing faces that of `synthetic`.
 """
@@ -13,7 +13,9 @@ import io
 import os
 import re
 import shutil
+import sys
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,18 +27,21 @@ import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from . import drawing, emotions, synthetic
+from . import drawing, emotions, mapped, synthetic
 from .data import IMAGE_SIZE, OPTIONAL, FaceSet
 from .emotions import EMOTIONS, VOTE_COLUMNS, canonical
-from .files import FerError, bar_options, digest, explain_os_errors, write_atomic
+from .files import FerError, bar_options, check_file, check_unpacked, digest, explain_os_errors, write_atomic
 from .sources import AGAIN, CSV_FILES, VOTES_FILE, Files, Table, find_csv, find_votes, open_source, plan_tree, split_of
 from .synthetic import embedded_faces
 
 _READER_VERSION = 2  # raise when the same files would be read differently: old caches are then ignored
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # Pillow's other plugins are attack surface, not data
-_MAX_IMAGE_BYTES, _MAX_IMAGE_PIXELS = 64 << 20, 50_000_000
+_MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS = 64 << 20, 50_000_000  # such a picture takes up to 1.3 GiB with its copies
+_MAX_PHOTO_BYTES = 512 << 20  # so many pixels of eight bytes; what a camera writes has a tenth
+_MAX_ROW = 1 << 20  # characters of a row in a CSV, a hundred times those of a face
+_MAX_TABLE = 64 << 20  # bytes of a table of votes: of one and a half million images
 Changes = dict[str, tuple[Callable[[Any], bool], Callable[[Any], Any]]]
-_CSV_BLOCK = 1024  # rows parsed at a time: large enough for numpy, small enough for the processor's cache
+_BLOCK = 1024  # faces read at a time: large enough for numpy, small enough for the processor's cache
 
 
 def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: str | Path | None = None,
@@ -50,7 +55,7 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
         a folder of class folders, ``train/<class>/*.png`` with ``test`` and perhaps ``val`` beside, or ``<class>``
         directly; split and class names in any case and the usual spellings;
         ``fer2013.csv``, ``icml_face_data.csv`` or ``train.csv`` as Kaggle has them, or a folder with one of them;
-        a zip of any of these.
+        a zip of any of these; a folder that `map_faces` wrote, whose pixels then stay on disk.
         None or "" reads the environment variable FER_DATA, and "synthetic" where that is unset.
     cache : keep and use a copy in ``$FER_CACHE``, else in ``fer_helpers`` in the user's cache folder.
     votes : FER+ table; by default `VOTES_FILE` in the data's folder or its parent, if there.
@@ -67,10 +72,14 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
     FerError
         If the source is missing, unlabelled or damaged. The message names the file, the line of a CSV, and the fix.
     """
-    source = str(source or os.environ.get("FER_DATA") or "synthetic")
+    source = _or_usual(source)
     if source == "synthetic":
         return _embedded_faces() if cache else embedded_faces()
     path = Path(os.path.expanduser(source))
+    if mapped.is_mapped(path):
+        if votes is not None:
+            raise FerError(f"{path}: has the votes that it was written with; leave out votes=")
+        return mapped.open_mapped(path, source)
     with open_source(path) as files:
         table = find_votes(files, votes)
         key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, table.stamp if table else "")
@@ -78,14 +87,34 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
         faces, trouble = _load_cache(stored, key) if cache else (None, ())
         if faces is not None:
             return dataclasses.replace(faces, source=source)
-        csv_name = find_csv(files)
-        faces = _read_csv(files, csv_name, progress) if csv_name else _read_tree(files, progress)
-        faces = _complete_splits(dataclasses.replace(faces, source=source))
-        if table is not None:
-            faces = _join_votes(faces, table, by_row=bool(csv_name), required=votes is not None)
+        faces = _read(files, source, table, votes is not None, progress, _InMemory())
     if cache:
         trouble += _save_cache(stored, key, faces)
     return dataclasses.replace(faces, notes=faces.notes + trouble)
+
+
+def map_faces(source: str | Path | None, target: str | Path, *, votes: str | Path | None = None, progress: bool = True
+              ) -> FaceSet:
+    """Read a dataset as `load_faces` does, but lay its pixels in the new folder ``target``, where they stay.
+
+    Only one block of pixels is in memory at a time. `load_faces` then opens the folder, on any machine, and a training
+    reads from it batch by batch, with the same result to the last bit. Parameters and errors are those of `load_faces`;
+    ``target`` must not exist.
+    """
+    source = _or_usual(source)
+    path, target = Path(os.path.expanduser(source)), Path(os.path.expanduser(target))
+    with mapped.Writer(target) as writer:
+        if source == "synthetic" or mapped.is_mapped(path):
+            faces = load_faces(source, votes=votes)
+            for part in faces.images.split(_BLOCK):
+                writer.append(part.numpy())
+            images: Any = writer.images()  # stand in for a tensor
+            faces = dataclasses.replace(faces, images=images)
+        else:
+            with open_source(path) as files:
+                faces = _read(files, source, find_votes(files, votes), votes is not None, progress, writer)
+        writer.keep(faces)
+    return load_faces(target)
 
 
 def download_faces(target: str | Path, dataset: str = "msambare/fer2013") -> Path:
@@ -116,23 +145,46 @@ def download_faces(target: str | Path, dataset: str = "msambare/fer2013") -> Pat
     return target
 
 
+class _InMemory(list[np.ndarray]):
+    """Blocks of pixels, appended as to a `mapped.Writer`."""
+
+    def images(self) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate(self))
+
+
+Pixels = _InMemory | mapped.Writer
+
+
+def _or_usual(source: str | Path | None) -> str:
+    return str(source or os.environ.get("FER_DATA") or "synthetic")
+
+
+def _read(files: Files, source: str, table: Table | None, required: bool, progress: bool, pixels: Pixels) -> FaceSet:
+    csv_name = find_csv(files)
+    faces = _read_csv(files, csv_name, progress, pixels) if csv_name else _read_tree(files, progress, pixels)
+    faces = _complete_splits(dataclasses.replace(faces, source=source))
+    return faces if table is None else _join_votes(faces, table, by_row=bool(csv_name), required=required)
+
+
 # Class folders
 
-def _read_tree(files: Files, progress: bool) -> FaceSet:
+def _read_tree(files: Files, progress: bool, pixels: Pixels) -> FaceSet:
     plan = plan_tree(files)
-    images, changes = np.empty((len(plan), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter()
+    block, changes = np.empty((min(len(plan), _BLOCK), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter[str]()
     # One thread on purpose: at 48×48, handing over the interpreter lock costs more than decoding.
     for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", **bar_options(progress))):
         if files.sizes[name] > _MAX_IMAGE_BYTES:
             raise FerError(f"{files.where(name)}: {files.sizes[name]:,} bytes are too many for a face; delete it")
         with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
-            images[row] = _decode(file, files.where(name), changes)
+            block[row % _BLOCK] = _decode(file, files.where(name), changes)
+        if row % _BLOCK == _BLOCK - 1 or row == len(plan) - 1:
+            pixels.append(block[:row % _BLOCK + 1].copy())
     stems = [splitext(basename(name))[0] for name, _, _ in plan]
     repeats = Counter(stems)
     ids = [stem if repeats[stem] == 1 else name for stem, (name, _, _) in zip(stems, plan, strict=True)]
     notes = tuple(f"{count} {'image was' if count == 1 else 'images were'} {change}."
                   for change, count in sorted(changes.items()))
-    return _face_set(images, [label for _, _, label in plan], ids, [split for _, split, _ in plan], notes)
+    return _face_set(pixels.images(), [label for _, _, label in plan], ids, [split for _, split, _ in plan], notes)
 
 
 def read_photograph(path: Path | str) -> np.ndarray:
@@ -143,15 +195,15 @@ def read_photograph(path: Path | str) -> np.ndarray:
     FerError
         If it cannot be read, or has more than 50 million pixels.
     """
-    with explain_os_errors(path, "reading"), open(path, "rb") as file:
+    with explain_os_errors(path, "reading"), open(check_file(path, _MAX_PHOTO_BYTES), "rb") as file:
         return _decode(file, str(path), Counter(), _UPRIGHT | _COLOUR)
 
 
-def _decode(file: BinaryIO, where: str, changes: Counter, steps: Changes | None = None) -> np.ndarray:
+def _decode(file: BinaryIO, where: str, changes: Counter[str], steps: Changes | None = None) -> np.ndarray:
     """A picture file after ``steps``, by default those to uint8 (48, 48); ``changes`` counts what had to be altered."""
     try:
         with Image.open(file, formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_IMAGE_PIXELS:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise FerError(f"{where}: {image.width}×{image.height} pixels are too many; shrink or delete it")
             image.load()
             for change, (needed, apply) in (steps or _CHANGES).items():
@@ -171,12 +223,14 @@ def _is_not_8_bit(image: Image.Image) -> bool:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float64)
+    values = np.asarray(image)
     # Integer pixels span 16 bits in every format Pillow opens so; floats come as 0..1 or as 0..255.
     top = 65535 if image.mode.startswith("I") else 1 if values.max() <= 1 else 255
     if not (values.min() >= 0 and values.max() <= top):
         raise ValueError(f"values {values.min():g} to {values.max():g} outside 0 to {top}")
-    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+    # A part at a time: float64 of the largest pictures, and its copies, would take gigabytes.
+    return Image.fromarray(np.concatenate([np.rint(part.astype(np.float64) * (255 / top)).astype(np.uint8)
+                                           for part in np.array_split(values, len(values) // 256 + 1)]))
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -208,7 +262,7 @@ _CHANGES: Changes = _UPRIGHT | {
 
 # Pixel CSV
 
-def _read_csv(files: Files, name: str, progress: bool) -> FaceSet:
+def _read_csv(files: Files, name: str, progress: bool, pixels: Pixels) -> FaceSet:
     where = files.where(name)
     with explain_os_errors(where, "reading"), files.open(name) as file:
         rows = _csv_rows(file, where)
@@ -221,7 +275,7 @@ def _read_csv(files: Files, name: str, progress: bool) -> FaceSet:
         if "emotion" not in columns:
             raise FerError(f"{where}: line 1: no column 'emotion', so the images have no labels (Kaggle's test.csv?); "
                            f"choose one of {', '.join(CSV_FILES)}")
-        labels, usages, images, texts, lines = [], [], [], [], []
+        labels, usages, texts, lines = [], [], [], []
         for line, fields in tqdm(rows, f"reading {basename(name)}", unit="row", **bar_options(progress)):
             if len(fields) != len(header):
                 raise FerError(f"{where}: line {line}: {len(fields)} columns where the first line has {len(header)}; "
@@ -233,23 +287,35 @@ def _read_csv(files: Files, name: str, progress: bool) -> FaceSet:
                                f"PublicTest and PrivateTest; correct it or {AGAIN}")
             texts.append(fields[columns["pixels"]])
             lines.append(line)
-            if len(texts) == _CSV_BLOCK:
-                images.append(_parse_pixels(texts, lines, where))
+            if len(texts) == _BLOCK:
+                pixels.append(_parse_pixels(texts, lines, where))
                 texts, lines = [], []
-        images.append(_parse_pixels(texts, lines, where))
+        pixels.append(_parse_pixels(texts, lines, where))
     if not labels:
         raise FerError(f"{where}: holds no rows below the first line; {AGAIN}")
     # Not FER+'s names: those skip images, so its number is not the row of this file.
     stem = splitext(basename(name))[0]
     ids = [f"{usage or stem}_{row:07d}" for row, usage in enumerate(usages)]
-    return _face_set(np.concatenate(images), labels, ids, [split_of(usage) or "train" for usage in usages])
+    return _face_set(pixels.images(), labels, ids, [split_of(usage) or "train" for usage in usages])
 
 
 def _csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of each row that is not blank."""
-    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+    text, left = io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), _MAX_ROW
+
+    def lines() -> Iterator[str]:
+        """A file without line ends, or a row that goes on in quotes, must not fill the memory."""
+        nonlocal left
+        while line := text.readline(left + 1):
+            left -= len(line)
+            if left < 0:
+                raise csv.Error(f"a row of more than {_MAX_ROW:,} characters")
+            yield line
+
+    reader = csv.reader(lines())
     try:
         for fields in reader:
+            left = _MAX_ROW
             if fields:
                 yield reader.line_num, fields
     except (csv.Error, UnicodeDecodeError) as error:
@@ -324,36 +390,42 @@ def _join_votes(faces: FaceSet, table: Table, by_row: bool, required: bool) -> F
 def _read_votes(table: Table) -> tuple[list[str], list[str], np.ndarray]:
     """Usage, image name and float32 (M, 10) votes of each row."""
     with explain_os_errors(table.where, "reading"), table.open() as file:
-        rows = list(_csv_rows(file, table.where))
-    header = [title.strip().lower() for title in rows[0][1]] if rows else []
-    titles = ["usage", "image name", *(name.lower() for name in VOTE_COLUMNS)]
-    if missing := [title for title in titles if title not in header]:
-        raise FerError(f"{table.where}: no column {', '.join(missing)}; fetch {VOTES_FILE} from FER+ again")
-    columns = [header.index(title) for title in titles]
-    usages, names, votes = [], [], []
-    first: dict[str, int] = {}
-    for row, (line, fields) in enumerate(rows[1:]):
-        try:
-            usage, name, *counts = [fields[column].strip() for column in columns]
-            votes.append([float(count) for count in counts])
-            if not all(0 <= count < 1000 for count in votes[row]):
-                raise ValueError("votes must be numbers of people")
-            if name and votes[first.setdefault(name, row)] != votes[row]:
-                raise ValueError(f"{name} has other votes further up")
-        except (ValueError, IndexError) as error:
-            raise FerError(f"{table.where}: line {line}: {error}; fetch {VOTES_FILE} from FER+ again") from error
-        usages.append(usage)
-        names.append(name)
-    return usages, names, np.array(votes, np.float32).reshape(-1, len(VOTE_COLUMNS))
+        rows = _csv_rows(file, table.where)
+        header = [title.strip().lower() for title in next(rows, (0, []))[1]]
+        titles = ["usage", "image name", *(name.lower() for name in VOTE_COLUMNS)]
+        if missing := [title for title in titles if title not in header]:
+            raise FerError(f"{table.where}: no column {', '.join(missing)}; fetch {VOTES_FILE} from FER+ again")
+        columns = [header.index(title) for title in titles]
+        usages, names, votes, width, size = [], [], array("f"), len(VOTE_COLUMNS), 0
+        first: dict[str, int] = {}
+        for row, (line, fields) in enumerate(rows):
+            try:
+                usage, name, *counts = [fields[column].strip() for column in columns]
+                numbers = array("f", map(float, counts))
+                if not all(0 <= number < 1000 for number in numbers):
+                    raise ValueError("votes must be numbers of people")
+                votes.extend(numbers)
+                before = width * first.setdefault(name, row)
+                if name and votes[before:before + width] != numbers:
+                    raise ValueError(f"{name} has other votes further up")
+                size += sum(map(len, fields)) + len(fields)
+                if size > _MAX_TABLE:
+                    raise ValueError(f"the table has more than {_MAX_TABLE:,} bytes")
+            except (ValueError, IndexError) as error:
+                raise FerError(f"{table.where}: line {line}: {error}; fetch {VOTES_FILE} from FER+ again") from error
+            usages.append(sys.intern(usage))
+            names.append(name)
+    return usages, names, np.array(votes, np.float32).reshape(-1, width)
 
 
 # Assembly and cache
 
-def _face_set(images: np.ndarray, emotions: list[str], ids: list[str], splits: list[str],
+def _face_set(images: Any, emotions: list[str], ids: list[str], splits: list[str],
               notes: tuple[str, ...] = ()) -> FaceSet:
+    # The images are a tensor or, on disk, what stands in for one.
     classes = tuple(name for name in EMOTIONS if name in set(emotions))
     number = {name: label for label, name in enumerate(classes)}
-    return FaceSet(torch.from_numpy(images), torch.tensor([number[name] for name in emotions]), np.array(ids),
+    return FaceSet(images, torch.tensor([number[name] for name in emotions]), np.array(ids),
                    np.array(splits), classes, notes=notes)
 
 
@@ -392,7 +464,8 @@ def _cache_folder() -> Path:
 
 
 def _save_cache(path: Path, key: str, faces: FaceSet) -> tuple[str, ...]:
-    arrays = {"images": faces.images.numpy(), "labels": faces.labels.numpy(), "ids": faces.ids, "split": faces.split}
+    arrays: dict[str, Any] = {"images": faces.images.numpy(), "labels": faces.labels.numpy(), "ids": faces.ids,
+                              "split": faces.split}
     arrays |= {name: getattr(faces, name).numpy() for name in OPTIONAL if getattr(faces, name) is not None}
     try:
         write_atomic(path, lambda temporary: np.savez(
@@ -408,6 +481,7 @@ def _load_cache(path: Path, key: str) -> tuple[FaceSet | None, tuple[str, ...]]:
     try:
         if not path.is_file():
             return None, ()
+        check_unpacked(path)  # numpy.savez packs nothing
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != key:
                 return None, ()

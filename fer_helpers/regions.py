@@ -38,7 +38,7 @@ def region_bits(faces: FaceSet) -> torch.Tensor:
     """uint8 (N, 48, 48), as `data.FaceSet.regions`: the true ones, or those of `LAYOUT` for photographs."""
     if faces.regions is not None:
         return faces.regions
-    bits = sum(mask.to(torch.uint8) << number for number, mask in enumerate(layout_masks()))
+    bits: torch.Tensor = sum(mask.to(torch.uint8) << number for number, mask in enumerate(layout_masks()))
     return bits.expand(len(faces), -1, -1)
 
 

@@ -29,8 +29,8 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from tqdm.auto import tqdm
 
 from . import dynamics, figures, headline, narrative, plots
-from .batch import WIDGET, Executed, absolute, execute, find_notebooks, notebook_defaults
 from .config import TrainConfig
+from .execution import WIDGET, Executed, absolute, execute, find_notebooks, notebook_defaults
 from .files import FerError, bar_options, explain_os_errors
 from .readers import load_faces
 from .runs import Run, default_store, load_runs, markdown_table, recorded_runs, results_folder, run_table
@@ -346,5 +346,5 @@ def _sortable(runs: pd.DataFrame) -> str:
     table = table.join((100 * runs[list(percent)].rename(columns=percent)).map("{:.1f}".format))
     table["minutes"] = (runs["train_seconds"] / 60).map("{:.1f}".format)
     settings = runs[[field.name for field in dataclasses.fields(TrainConfig)]].drop(columns=["arch", "classes", "seed"])
-    return table.join(settings.loc[:, settings.astype(str).nunique() > 1]).to_html(
-        border=0, classes="docutils sortable", index=False, na_rep="")
+    return str(table.join(settings.loc[:, settings.astype(str).nunique() > 1]).to_html(
+        border=0, classes="docutils sortable", index=False, na_rep=""))

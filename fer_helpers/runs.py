@@ -28,10 +28,12 @@ from torch import nn
 
 from .checkpoints import delete_checkpoint
 from .config import METHOD_SETTINGS, TrainConfig
-from .data import FaceSet
+from .data import SPLITS, FaceSet
+from .emotions import CLASS_SETS
 from .evaluation import Comparison, Evaluation, compare, evaluate
-from .files import FerError, digest, explain_os_errors, read_json, write_atomic, write_json
-from .models import ANY_SIZE, create_model
+from .files import FerError, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
+from .leases import lease
+from .models import ANY_SIZE, Network, create_model
 from .parallel import team
 from .training import Fitted, fit, predict_logits, prepare_faces
 
@@ -40,6 +42,14 @@ RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "
 #: Where recorded results lie in the repository.
 RESULTS = "data/results"
 RETRAIN = "delete the run's folder and train it again"
+#: Bytes of a run's table that are read: predictions on a million images. In memory it takes up to ten times that.
+MOST_TABLE = 128 << 20
+_WIDEST = 1 << 16  # bytes of a table's first line: pandas takes a kilobyte for each column
+_ENVIRONMENT: dict[str, Any] = {
+    "data": str, "data_fingerprint": str, "images": dict, "device": str, "precision": str, "best_epoch": int,
+    "train_seconds": (int, float)}
+_HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "grad_norm", "val_loss", "val_accuracy", "seconds")
+_PREDICTIONS = {"id": str, "split": str, "true": str, "predicted": str, "confidence": float, "in_train": bool}
 
 
 def default_store() -> Path:
@@ -71,7 +81,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return Path(os.path.abspath(self.folder)).name  # also of ".", and of "..", which leads elsewhere as a name
 
     @functools.cached_property
     def config(self) -> TrainConfig:
@@ -82,17 +92,41 @@ class Run:
     @functools.cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, machine, data fingerprint, precision, seconds, best epoch: what the configuration leaves open."""
-        return _read_object(self.folder / "environment.json")
+        path = self.folder / "environment.json"
+        values = _read_object(path)
+        if wrong := [name for name, kind in _ENVIRONMENT.items()
+                     if name in values and not isinstance(values[name], kind)]:
+            raise FerError(f"{path}: {wrong[0]} is {values[wrong[0]]!r}; {RETRAIN}")
+        return values
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row per epoch, see `training.Fitted`."""
-        return _read_table(self.folder / "history.csv", "epoch")
+        path = self.folder / "history.csv"
+        with _table_errors(path):
+            table = read_table(path, dtype=dict.fromkeys(_HISTORY, float))
+            if (table["epoch"] != np.arange(1, len(table) + 1)).any() or table[list(_HISTORY)].isna().any(axis=None):
+                raise ValueError("epochs are missing")
+            return table.astype({"epoch": int})
 
     @functools.cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …"""
-        return _read_table(self.folder / "predictions.csv", "split", dtype={"id": str}, keep_default_na=False)
+        path = self.folder / "predictions.csv"
+        with _table_errors(path):
+            table = read_table(path, dtype=_PREDICTIONS, keep_default_na=False)
+            columns = [name for name in table if name.startswith("prob_")]
+            names = tuple(name.removeprefix("prob_") for name in columns)
+            if names not in CLASS_SETS.values():
+                raise ValueError(f"its probabilities are of {names}")
+            table = table.astype(dict.fromkeys(columns, float))
+            probs = table[["confidence", *columns]]
+            if not ((probs >= 0) & (probs <= 1)).all(axis=None):
+                raise ValueError("a probability is not from 0 to 1")
+            if not table["id"].is_unique or set(table["split"]) - set(SPLITS) or {*table["true"], *table["predicted"]} \
+                    - set(names):
+                raise ValueError("an id stands there twice, or a split or class is unknown")
+            return table
 
     @functools.cached_property
     def metrics(self) -> dict[str, Evaluation]:
@@ -102,14 +136,20 @@ class Run:
         if missing := {"val", "test", "clean_test"} - set(values):
             raise FerError(f"{path}: {', '.join(sorted(missing))} missing; {RETRAIN}")
         with _naming(path):
-            return {split: Evaluation.from_dict(value) for split, value in values.items()}
+            scores = {split: Evaluation.from_dict(value) for split, value in values.items()}
+        if len({one.classes for one in scores.values()}) > 1:
+            raise FerError(f"{path}: its parts are of different classes; {RETRAIN}")
+        return scores
 
     def probabilities(self, split: str = "test") -> np.ndarray:
         """float64 (N, C): class probabilities of one split, in the order of `predictions`."""
         rows = self.predictions[self.predictions["split"] == split]
-        return rows[[f"prob_{name}" for name in self.metrics[split].classes]].to_numpy()
+        columns = [f"prob_{name}" for name in self.metrics[split].classes]
+        if missing := set(columns) - set(rows):
+            raise FerError(f"{self.folder / 'predictions.csv'}: {', '.join(sorted(missing))} missing; {RETRAIN}")
+        return np.asarray(rows[columns])
 
-    def model(self) -> nn.Module:
+    def model(self) -> Network:
         """The trained network, on the CPU, in evaluation mode."""
         return load_weights(self.folder / "weights.safetensors", self.config)
 
@@ -117,6 +157,7 @@ class Run:
 def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = None, device: str = "auto",
               progress: bool = True) -> Run:
     """Train, evaluate and keep a run; one that is finished already is returned as it is, an interrupted one resumed.
+    One that another process trains in the same store, on whatever machine, is waited for.
 
     Parameters
     ----------
@@ -137,6 +178,17 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     if not len(view.clean_test().only("test")):
         raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
     teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
+    crew = team()
+    with contextlib.ExitStack() as stack:
+        held = crew.leads and stack.enter_context(lease(folder / "lease", (folder / "metrics.json").exists))
+        if crew.agree(held):
+            _train(folder, config, faces, view, device, progress, teacher)
+    return Run(folder)
+
+
+def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, device: str, progress: bool,
+           teacher: nn.Module | None) -> None:
+    """The part of `train_run` that one process, or team, does at a time."""
     start, crew = time.perf_counter(), team()
     if crew.leads:
         write_json(folder / "config.json", config.to_dict())
@@ -150,12 +202,12 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     if crew.leads:
         _keep(folder, config, fitted, faces, view, start)
     crew.wait()
-    return Run(folder)
 
 
 def teacher_config(config: TrainConfig) -> TrainConfig:
     """The plain training of ``config.teacher`` that ``config`` learns from: same recipe at the optimizer's usual rate,
     and same seed, so that both leave the same images out for validation."""
+    assert config.teacher is not None
     plain = TrainConfig()
     other = {name: getattr(plain, name) for name in METHOD_SETTINGS}
     return dataclasses.replace(config, **other, arch=config.teacher, lr=None,
@@ -200,7 +252,7 @@ def record_run(run: Run, target: Path | str = RESULTS) -> Run:
     for name in ("config.json", "history.csv", "metrics.json"):  # the last says that the run is finished
         with explain_os_errors(run.folder / name, "reading"):
             content = (run.folder / name).read_bytes()
-        write_atomic(folder / name, lambda path, content=content: path.write_bytes(content))
+        write_atomic(folder / name, functools.partial(Path.write_bytes, data=content))
     return Run(folder)
 
 
@@ -265,7 +317,7 @@ def compare_runs(first: Run, second: Run, split: str = "test") -> Comparison:
     return compare(*((table["true"] == table["predicted"]).loc[tables[0].index] for table in tables))
 
 
-def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> nn.Module:
+def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> Network:
     """The network of ``config`` with weights from a safetensors file; ``fix`` is what mends a damaged one.
 
     Raises
@@ -275,15 +327,19 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> n
     """
     model = create_model(config.arch, config.classes, batch_norm=config.batch_norm, seed=0, head=config.head,
                          cbam=config.cbam)
+    # As float64, the widest there is, with a header of safetensors.
+    check_file(path, (1 << 20) + 8 * sum(value.numel() for value in model.state_dict().values()))
     with explain_os_errors(path, "reading"):
         try:
-            weights = safetensors.torch.load_file(path)
-            model.load_state_dict(weights)
-        except (safetensors.SafetensorError, RuntimeError) as error:
+            model.load_state_dict(safetensors.torch.load_file(path))
+        except OSError:
+            raise
+        except Exception as error:  # safetensors knows types that torch has not, and raises what the dictionary does
             raise FerError(f"{path}: not the weights of a {config.classes}-class {config.arch}"
                            f"{'' if config.batch_norm else ' without batch norm'}; choose the file of that "
                            f"architecture or {fix}") from error
-    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+    # As the network holds them: float64 may have become infinite.
+    if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
         raise FerError(f"{path}: {broken[0]} holds NaN or infinite values; {fix}")
     return model.eval()
 
@@ -291,16 +347,16 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> n
 def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32", tta: str = "none") -> pd.DataFrame:
     """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`."""
     index = np.flatnonzero(faces.split != "train")
-    probs = predict_logits(model, faces.images[index], precision, tta).softmax(1).numpy()
-    names = np.array(faces.classes)
-    table = {"id": faces.ids[index], "split": faces.split[index], "true": names[faces.labels[index].numpy()],
+    seen, names = faces.take(index), np.array(faces.classes)
+    probs = predict_logits(model, seen.images, precision, tta).softmax(1).numpy()
+    table = {"id": seen.ids, "split": seen.split, "true": names[seen.labels.numpy()],
              "predicted": names[probs.argmax(1)], "confidence": probs.max(1), "in_train": faces.in_train()[index]}
     return pd.DataFrame(table | {f"prob_{name}": probs[:, number] for number, name in enumerate(faces.classes)})
 
 
 def score(predictions: pd.DataFrame, faces: FaceSet) -> dict[str, Evaluation]:
     """`Run.metrics` from `Run.predictions`; ``faces`` gives the class order and the majority class of train."""
-    majority = int(np.bincount(faces.only("train").labels).argmax())
+    majority = int(faces.counts()["train"].to_numpy().argmax())
     number = {name: position for position, name in enumerate(faces.classes)}
     test = predictions["split"] == "test"
     parts = {"val": predictions["split"] == "val", "test": test, "clean_test": test & ~predictions["in_train"]}
@@ -339,12 +395,27 @@ def _read_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_table(path: Path, column: str, **options: Any) -> pd.DataFrame:
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """`pandas.read_csv` of a file of at most `MOST_TABLE` bytes; ``ValueError`` if it is no table, or lacks the columns
+    in ``dtype`` where these are given, or rows of them."""
+    with explain_os_errors(path, "reading"):
+        with check_file(path, MOST_TABLE).open("rb") as file:
+            header = file.readline(_WIDEST)
+            rows = sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+        # Each cell takes eight bytes in memory and one in the file, its comma, unless rows are left unfinished.
+        if len(header) == _WIDEST or rows * (header.count(b",") + 1) > MOST_TABLE:
+            raise ValueError("its first line is too long for its length")
+        table = pd.read_csv(path, encoding="utf-8", **options)
+    if missing := set(options.get("dtype", ())) - set(table):
+        raise ValueError(f"no column {', '.join(sorted(missing))}")
+    if "dtype" in options and not len(table):
+        raise ValueError("holds no row")
+    return table
+
+
+@contextlib.contextmanager
+def _table_errors(path: Path) -> Iterator[None]:
     try:
-        with explain_os_errors(path, "reading"):
-            table = pd.read_csv(path, **options)
-            if column not in table:
-                raise ValueError(f"no column {column}")
-            return table
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        yield
+    except (ArithmeticError, TypeError, ValueError) as error:  # pandas' own errors are of these
         raise FerError(f"{path}: not a readable table ({error}); {RETRAIN}") from error

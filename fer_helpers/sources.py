@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, dirname
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .emotions import EMOTIONS, canonical
-from .files import FerError, digest, explain_os_errors
+from .files import FerError, check_file, digest, explain_os_errors
 
 VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # Kaggle's names; the first one present is read
@@ -29,6 +29,7 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 _MAX_FILES, _MAX_DEPTH, _MAX_BYTES = 1_000_000, 8, 4 << 30
+_AT_ONCE = 64 << 20  # bytes of a file in a zip that are unpacked as a whole, which pictures need; tables are streamed
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def open_source(path: Path) -> Iterator[Files]:
         else:
             yield files
     elif path.suffix.lower() == ".zip":
-        with _explain_zip(path), explain_os_errors(path, "reading"):
+        with _explain_zip(path), explain_os_errors(check_file(path), "reading"):
             archive = zipfile.ZipFile(path)
         with archive:
             yield _list_zip(path, archive)
@@ -100,7 +101,9 @@ def find_csv(files: Files) -> str | None:
 
 def plan_tree(files: Files) -> list[tuple[str, str, str]]:
     """(path, split, emotion) of every image, by path. Split is "train" throughout where the folders name none."""
-    plan, parents, filled = [], set(), set()
+    plan = []
+    parents: set[str] = set()
+    filled: set[str] = set()
     for name in sorted(files.sizes):
         *folders, _ = name.split("/")
         filled.add("/".join(folders))
@@ -138,7 +141,7 @@ def find_votes(files: Files, chosen: str | Path | None) -> Table | None:
         candidates = [Path(os.path.expanduser(chosen))]
     for path in candidates:
         if os.path.isfile(path):  # unlike Path.is_file, False below a folder that may not be entered
-            return Table(str(path), str(path) + _stamp(path), lambda path=path: path.open("rb"))
+            return Table(str(path), str(path) + _stamp(path), _opener(path))
     if chosen is not None:
         raise FerError(f"{chosen}: no such FER+ table; correct votes= or leave it out")
     return None
@@ -149,8 +152,15 @@ def split_of(name: str) -> str | None:
     return _SPLITS.get(re.sub("[-_ ]|set$", "", name.lower()))  # "Training set" too
 
 
+def _opener(path: Path) -> Callable[[], BinaryIO]:
+    return lambda: path.open("rb")
+
+
 def _list_folder(root: Path) -> Files:
-    sizes, folders, stamps, todo = {}, [], [], [""]
+    sizes: dict[str, int] = {}
+    folders: list[str] = []
+    stamps: list[str] = []
+    todo = [""]
     while todo:
         folder = todo.pop()
         with explain_os_errors(root / folder, "reading"), os.scandir(root / folder) as entries:
@@ -158,7 +168,7 @@ def _list_folder(root: Path) -> Files:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if _is_junk(entry.name):
                     continue
-                if name.count("/") > _MAX_DEPTH or len(sizes) > _MAX_FILES:
+                if name.count("/") > _MAX_DEPTH or len(sizes) + len(folders) > _MAX_FILES:
                     raise FerError(f"{root / name}: too deep or too many files; choose the folder of the faces alone")
                 if entry.is_dir():
                     folders.append(name)
@@ -175,7 +185,7 @@ def _list_folder(root: Path) -> Files:
 
 def _list_zip(path: Path, archive: zipfile.ZipFile) -> Files:
     infos: dict[str, zipfile.ZipInfo] = {}
-    folders = set()
+    folders: set[str] = set()
     for info in archive.infolist():
         name = info.filename.replace("\\", "/")
         parts = name.rstrip("/").split("/")
@@ -185,6 +195,9 @@ def _list_zip(path: Path, archive: zipfile.ZipFile) -> Files:
             raise FerError(f"{path}: {name!r} is a symbolic link; pack the files themselves")
         if info.flag_bits & 1:
             raise FerError(f"{path}: {name!r} is encrypted; unpack it with its password and choose the folder")
+        # Of bzip2 and LZMA a few bytes can unpack to gigabytes at once, whatever length the archive states.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise FerError(f"{path}: {name!r} is packed in an unusual way; pack it again, by deflate")
         if any(map(_is_junk, parts)):
             continue
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + name.endswith("/")))
@@ -199,10 +212,29 @@ def _list_zip(path: Path, archive: zipfile.ZipFile) -> Files:
     _refuse_undecodable(path, [*sizes, *folders])
 
     def read(name: str) -> BinaryIO:  # into memory, never extracted: nothing in the archive can place a file
-        with _explain_zip(f"{path}/{name}"):
-            return io.BytesIO(archive.read(infos[name]))
+        stream = _Unpacked(archive, infos[name], f"{path}/{name}")
+        return io.BytesIO(stream.read()) if sizes[name] <= _AT_ONCE else io.BufferedReader(stream)
 
     return Files(path, sizes, sorted(folders), _stamp(path), read)
+
+
+class _Unpacked(io.RawIOBase):
+    """A file of a zip, unpacked piece by piece: `ZipFile.read` would unpack all there is before it looks at the length
+    that the archive states, and that can be a gigabyte of a megabyte."""
+
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
+        self.where = where
+        with _explain_zip(where):
+            self.file = archive.open(info)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _explain_zip(self.where):
+            data = self.file.read(len(buffer))
+        buffer[:len(data)] = data
+        return len(data)
 
 
 @contextlib.contextmanager

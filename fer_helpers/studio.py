@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, Image, Layout, Tab, VBox, Widget
+from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, Layout, Tab, VBox, Widget
 from matplotlib.figure import Figure
 
 from . import plots
@@ -17,7 +20,7 @@ from .drawing import RANGES, FaceParams, render
 from .emotions import ACTION_UNITS, CLASS_SETS, EMOTIONS, PROTOTYPES, action_unit_vector
 from .pretrained import Pretrained, load_pretrained, probabilities
 from .synthetic import sample_params
-from .widgets import STYLE, Explorer, bars, png
+from .widgets import Explorer, Picture, bars, locked, text_on
 
 #: Fields of `drawing.FaceParams` by the tab that holds their sliders.
 GROUPS = {
@@ -50,28 +53,30 @@ class FaceStudio(Explorer):
         self.settings = {name: _slider(name.replace("_", " "), middle, low, high)
                          for name, (low, middle, high) in RANGES.items() if name != "occluder"}
         self.settings["occluder"] = Dropdown(options=OCCLUDERS, value=0.0, description="hidden by",
-                                             layout=Layout(width="300px"), style={"description_width": "140px"})
+                                             layout=Layout(width="345px"), style={"description_width": "165px"})
         for slider in (*self.units.values(), *self.settings.values()):
-            slider.observe(lambda _: self.refresh(), "value")
-        presets = [self._button(name, f"All action units of {name} at full strength", lambda _, name=name: self.express(
-            name), plots.COLORS[name]) for name in EMOTIONS]
+            slider.observe(self._moved, "value")
+        presets = [self._preset(name) for name in EMOTIONS]
         others = [self._button("another person", "Someone else with the same expression", lambda _: self.meet()),
                   self._button("start over", "The average face, at rest", lambda _: self.start_over())]
-        self.picture = Image(format="png", layout=Layout(width="288px", height="288px"))
-        self.picture.add_class("fer-face")
+        self.picture = Picture(288)
         self.answer = HTML(layout=Layout(width="288px"))
         tabs = Tab([_columns([*(self.units.values() if group == "expression" else ()),
                               *(self.settings[name] for name in names)]) for group, names in GROUPS.items()],
                    titles=[*GROUPS], layout=Layout(flex="1 1 640px"))
-        super().__init__([HTML(STYLE), HBox(presets, layout=Layout(flex_flow="row wrap")), HBox(
+        super().__init__([HBox(presets, layout=Layout(flex_flow="row wrap")), HBox(
             [VBox([self.picture, self.answer, HBox(others)]), tabs], layout=Layout(flex_flow="row wrap"))])
         self.refresh()
 
+    def _preset(self, name: str) -> Button:
+        return self._button(name, f"All action units of {name} at full strength", lambda _: self.express(name),
+                            plots.COLORS[name])
+
     @staticmethod
-    def _button(name: str, hint: str, do, color: str | None = None) -> Button:
+    def _button(name: str, hint: str, do: Callable[[Button], object], color: str | None = None) -> Button:
         button = Button(description=name, tooltip=hint, layout=Layout(width="auto"))
         if color:
-            button.style.button_color, button.style.text_color = color, "white"
+            button.style.button_color, button.style.text_color = color, text_on(color)
         button.on_click(do)
         return button
 
@@ -81,25 +86,32 @@ class FaceStudio(Explorer):
         units = torch.tensor([[slider.value for slider in self.units.values()]], dtype=torch.float32)
         return dataclasses.replace(FaceParams.neutral(), action_units=units, seed=torch.tensor([self._seed]), **fields)
 
+    def _moved(self, change: Any) -> None:
+        # JupyterLab sends a value back as it places it, which may differ in the sixteenth digit.
+        if abs(change.new - change.old) > 1e-9:
+            self.refresh()
+
+    @locked
     def refresh(self) -> None:
         """Draw the face and ask the network."""
         if self._held:
             return
         self.image = render(self.params()).images[0]
         self.probs = face_probabilities(self.network, self.image)
-        best = max(self.probs, key=self.probs.get)
-        self.picture.value, self.picture.alt = png(self.image.numpy()), f"drawn face; the network's answer is {best}"
+        best = max(self.probs, key=self.probs.__getitem__)
+        self.picture.show(self.image.numpy(), f"drawn face; the network's answer is {best}")
         self.answer.value = bars(self.probs, mark=best)
 
     @contextlib.contextmanager
     def _at_once(self) -> Iterator[None]:
         """Many sliders move, the face is drawn once."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-        self.refresh()
+        with self.lock:
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+            self.refresh()
 
     def express(self, emotion: str) -> None:
         """Show the action units of an emotion's prototype at full strength, and no other."""
@@ -113,8 +125,8 @@ class FaceStudio(Explorer):
         other = sample_params(torch.tensor([EMOTIONS.index("neutral")]), generator)
         with self._at_once():
             self._seed += 1
-            for name in GROUPS["person"]:
-                self.settings[name].value = float(getattr(other, name))
+            for slider, value in ((self.settings[name], float(getattr(other, name))) for name in GROUPS["person"]):
+                slider.value = slider.min + slider.step * round((value - slider.min) / slider.step)
 
     def start_over(self) -> None:
         """The average face, frontal, unoccluded, at rest."""
@@ -157,8 +169,18 @@ def face_studio(network: Pretrained | None = None) -> FaceStudio:
 
 
 def _slider(name: str, value: float, low: float, high: float) -> FloatSlider:
-    return FloatSlider(value=value, min=low, max=high, step=(high - low) / 100, description=name, readout_format=".2f",
-                       layout=Layout(width="330px"), style={"description_width": "150px"}, tooltip=name)
+    return FloatSlider(value=value, min=low, max=high, step=_step(low, value, high), description=name,
+                       readout_format=".2f" if high - low > 0.1 else ".3f", layout=Layout(width="345px"),
+                       style={"description_width": "165px"}, tooltip=name)
+
+
+def _step(low: float, value: float, high: float) -> float:
+    """About a hundredth of the range, so that ``value`` is a whole number of steps from ``low``: JupyterLab moves every
+    other value to the nearest step, and the face would not be the one that was asked for."""
+    start, length = (Fraction(str(end)) - Fraction(str(low)) for end in (value, high))
+    common = Fraction(math.gcd(start.numerator * length.denominator, length.numerator * start.denominator),
+                      start.denominator * length.denominator)
+    return float(common / math.ceil(100 * common / length))
 
 
 def _columns(sliders: list[Widget]) -> HBox:

@@ -46,7 +46,7 @@ def step_configs(arch: str, classes: int = 6, epochs: int = 10, train_limit: int
         config = dataclasses.replace(config, batch_norm=True)
         yield "batch normalisation", config, False
     config = dataclasses.replace(config, lr=DEFAULT_LR["rmsprop"])
-    yield f"rate {config.lr:g}", config, False
+    yield f"rate {config.rate:g}", config, False
     config = dataclasses.replace(config, optimizer="adam", lr=DEFAULT_LR["adam"], weight_decay=5e-4,
                                  schedule="onecycle", batch_size=64)
     yield "Adam, one-cycle, batch 64", config, False

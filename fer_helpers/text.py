@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .emotions import EMOTIONS
-from .files import FerError, digest, read_json, write_atomic
+from .files import FerError, check_file, digest, read_json, write_atomic
 
 #: Holds emotions.json, the sentences by emotion and style, and emotions.safetensors, their embeddings.
 TEXTS = Path(__file__).parent / "texts"
@@ -24,6 +24,7 @@ TEXTS = Path(__file__).parent / "texts"
 STYLES = ("action_units", "everyday")
 
 _REINSTALL = "install fer_helpers again"
+_MOST_BYTES = 16 << 20  # of embeddings: of ten thousand sentences
 
 
 def descriptors(style: str = "both", folder: Path | str = TEXTS) -> dict[str, list[str]]:
@@ -179,9 +180,9 @@ def _embedded(classes: tuple[str, ...], style: str, folder: Path | str) -> tuple
     table, path = _sentences(folder), Path(folder) / "emotions.safetensors"
     fix = f"run python -m fer_helpers.text {folder}"
     try:
-        with safetensors.safe_open(path, "pt") as file:
+        with safetensors.safe_open(check_file(path, _MOST_BYTES), "pt") as file:
             known, embedded = (file.metadata() or {}).get("digest"), file.get_tensor("embeddings").float()
-    except (OSError, safetensors.SafetensorError) as error:
+    except Exception as error:  # safetensors knows types that torch has not, and raises what the dictionary does
         raise FerError(f"{path}: cannot be read ({error}); {_REINSTALL}, or {fix}") from error
     if known != digest(*table.to_numpy().ravel()):
         raise FerError(f"{path}: was made of other sentences than {path.with_suffix('.json').name} holds; {fix}")

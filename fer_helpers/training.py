@@ -28,9 +28,10 @@ from .data import IMAGE_SIZE, FaceSet
 from .files import FerError, bar_options, digest
 from .learner import Learner, pretraining_loss, training_loss
 from .losses import confusion_weights
-from .models import create_model
+from .models import Network, create_model
 from .optim import WeightAverage, create_optimizer, lr_factor
 from .parallel import Team, team
+from .pixels import DiskImages, DiskWindow, Window
 from .recording import Recorded, Tensors
 from .regions import planes, region_bits
 
@@ -60,7 +61,7 @@ class Fitted:
     device : "cpu", "cuda" or "mps".
     """
 
-    model: nn.Module
+    model: Network
     history: pd.DataFrame
     best_epoch: int
     precision: str
@@ -112,8 +113,9 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
         raise FerError(f"teacher={config.teacher!r}, but {'a' if teacher else 'no'} trained network was given; "
                        "runs.train_run trains what is asked for")
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if where == "cuda" else []), _quick(where):
-        return Trainer(config, train, val, where, precision, crew, teacher).run(
-            checkpoint and Path(checkpoint), faces.fingerprint, progress)
+        trainer = Trainer(config, train, val, where, precision, crew, teacher)
+        del train, val  # what it does not need of them, such as names, is much where images are millions
+        return trainer.run(Path(checkpoint) if checkpoint else None, faces.fingerprint, progress)
 
 
 class Trainer:
@@ -122,9 +124,11 @@ class Trainer:
     def __init__(self, config: TrainConfig, train: FaceSet, val: FaceSet, device: str, precision: str,
                  team: Team, teacher: nn.Module | None = None) -> None:
         self.config, self.device, self.precision, self.team = config, device, precision, team
-        self.images, self.targets = train.images.to(device), _targets(config, train).to(device)
-        self.hard_labels = train.labels.to(device)
-        self.val_images, self.val_labels = team.share(val.images).to(device), team.share(val.labels)
+        self.targets, self.hard_labels = _targets(config, train).to(device), train.labels.to(device)
+        self.window = self._window_on(train.images)
+        self.val_images, self.val_labels = team.share(val.images), team.share(val.labels)
+        if torch.is_tensor(self.val_images):
+            self.val_images = self.val_images.to(device)
         self.val_count = len(val)
         self.classes, self.class_weight = train.classes, _class_weight(config, train)
         if self.class_weight is not None:
@@ -132,9 +136,9 @@ class Trainer:
         self.model = self._network_of()
         self.learner = Learner(config, self.model).to(device)
         #: What a step runs: the learner, or in a team its wrapper, which trains the same weights.
-        self.network = team.wrap(self.learner, device)
-        self.teacher = teacher and copy.deepcopy(teacher).to(device, memory_format=torch.channels_last).eval()
-        self.regions = region_bits(train).to(device) if config.guide else None
+        self.network: Any = team.wrap(self.learner, device)
+        self.teacher = teacher and copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last).eval()
+        self.regions = self._window_on(region_bits(train)) if config.guide else None
         self.optimizer = create_optimizer(config, self.learner)
         self.average = None if config.ema is None else WeightAverage(self.model, config.ema)
         self.steps_per_epoch = len(train) // config.batch_size
@@ -146,14 +150,21 @@ class Trainer:
         #: On a GPU, what a step was recorded for, and its recording.
         self.recorded: tuple[object, Callable[..., Tensors] | None] = None, None
 
-    def _network_of(self, state: dict[str, torch.Tensor] | None = None) -> nn.Module:
+    def _window_on(self, images: torch.Tensor | DiskImages) -> Window:
+        if torch.is_tensor(images):
+            return Window(images, self.device)
+        size = self.config.batch_size
+        own = torch.cat([self.team.share(part) for part in torch.arange(size).chunk(self.config.accumulate)])
+        return DiskWindow(images, own, size, self.device)
+
+    def _network_of(self, state: dict[str, torch.Tensor] | None = None) -> Network:
         """A network of its own with the weights of ``state``, or fresh ones."""
         config = self.config
         model = create_model(config.arch, len(self.classes), batch_norm=config.batch_norm, seed=config.seed,
                              head=config.head, cbam=config.cbam, class_names=self.classes)
         if state:
             model.load_state_dict(state)
-        return model.to(device=self.device, memory_format=torch.channels_last)
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def run(self, checkpoint: Path | None, fingerprint: str, progress: bool) -> Fitted:
         config = self.config
@@ -171,25 +182,26 @@ class Trainer:
         return Fitted(self._network_of(self.best_state).cpu().eval(), pd.DataFrame(self.history), self.best_epoch,
                       self.precision, self.device)
 
-    def _epoch(self, bar: tqdm) -> None:
+    def _epoch(self, bar: tqdm[Any]) -> None:
         config, epoch, start = self.config, len(self.history), time.perf_counter()
         # Every epoch starts from a seed of its own: resuming needs no saved generator to repeat it exactly.
         torch.manual_seed(_epoch_seed(config.seed, epoch) + self.team.rank)
         random = torch.Generator().manual_seed(_epoch_seed(config.seed, epoch))
-        rate, losses, norms, correct, how = 0.0, [], [], 0, policy(config.augmentation)
+        rate, losses, norms, how = 0.0, [], [], policy(config.augmentation)
+        correct: Any = 0  # a tensor after the first step, as the losses of a step are: nothing waits for the GPU
         self.model.train()
-        batches = _batches(len(self.images), config.batch_size, random)
+        batches = self.window.follow(_batches(len(self.hard_labels), config.batch_size, random))
         for number, index in enumerate(batches, epoch * self.steps_per_epoch):
-            rate = config.lr * lr_factor(config, number, self.steps_per_epoch) * self.plateau
+            rate = config.rate * lr_factor(config, number, self.steps_per_epoch) * self.plateau
             loss, hits, norm = self.step(number, rate, index, draw(len(index), random, how))
             losses.append(loss)
             norms.append(norm)
             correct += hits
             bar.update()
-        losses = self.team.sum(torch.stack(losses)).cpu() / self.team.size
-        if not losses.isfinite().all():
-            bad = int((~losses.isfinite()).nonzero()[0])
-            raise self._diverged(f"loss became {losses[bad]:.0f} at step {epoch * self.steps_per_epoch + bad} (epoch "
+        loss = self.team.sum(torch.stack(losses)).cpu() / self.team.size
+        if not loss.isfinite().all():
+            bad = int((~loss.isfinite()).nonzero()[0])
+            raise self._diverged(f"loss became {loss[bad]:.0f} at step {epoch * self.steps_per_epoch + bad} (epoch "
                                  f"{epoch + 1}, lr {rate:.3g})")
         val_loss, val_accuracy = self._validate()
         if not math.isfinite(val_loss):
@@ -198,7 +210,7 @@ class Trainer:
         pretraining = epoch < config.pretrain_epochs
         better = pretraining or val_loss < self.best_loss
         self.history.append({
-            "epoch": epoch + 1, "lr": rate, "train_loss": losses.mean().item(),
+            "epoch": epoch + 1, "lr": rate, "train_loss": loss.mean().item(),
             "train_accuracy": self.team.sum(correct).item() / (self.steps_per_epoch * config.batch_size),
             "grad_norm": torch.stack(norms).mean().item(), "val_loss": val_loss, "val_accuracy": val_accuracy,
             "seconds": time.perf_counter() - start})
@@ -230,7 +242,9 @@ class Trainer:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        loss, hits, norm = self._work()(index.to(self.device), draws.to(self.device))
+        places = [window.show(index).to(self.device) for window in (self.window, self.regions)
+                  if window is not None]
+        loss, hits, norm = self._work()(index.to(self.device), draws.to(self.device), *places)
         if self.average:
             self.average.update(self.model, number)
         return loss, hits, norm
@@ -241,24 +255,27 @@ class Trainer:
             return self._update
         epoch = len(self.history)
         stage = _side(self.config, epoch), epoch < self.config.pretrain_epochs
-        if stage != self.recorded[0]:
-            self.recorded = stage, Recorded(self._update)
-        return self.recorded[1]
+        kept, work = self.recorded
+        if work is None or stage != kept:
+            work = Recorded(self._update)
+            self.recorded = stage, work
+        return work
 
-    def _update(self, index: torch.Tensor, draws: torch.Tensor) -> Tensors:
-        """`step` on the device, without what differs from step to step."""
+    def _update(self, index: torch.Tensor, draws: torch.Tensor, *places: torch.Tensor) -> Tensors:
+        """`step` on the device, without what differs from step to step; ``places`` are those of the windows."""
         config = self.config
-        loss = hits = 0
+        loss: Any = 0
+        hits: Any = 0
         self.optimizer.zero_grad(set_to_none=True)
         # A second view of an image is changed as the first view of its neighbour is: chance enough, and none is drawn.
         views = torch.stack([draws, draws.roll(1, 0)][:1 + config.two_views], 1)
-        parts = list(zip(index.chunk(config.accumulate), views.chunk(config.accumulate), strict=True))
+        parts = list(zip(*(values.chunk(config.accumulate) for values in (index, views, *places)), strict=True))
         for turn, part in enumerate(parts, 1):
-            rows, chance = map(self.team.share, part)
+            rows, chance, *shown = map(self.team.share, part)
             # In a team the gradients are exchanged once a batch, with the last part.
             unfinished = self.team.size > 1 and turn < len(parts)
             with self.network.no_sync() if unfinished else contextlib.nullcontext():
-                mean, right = self._losses(rows, chance)
+                mean, right = self._losses(rows, chance, *shown)
                 (mean / len(parts)).backward()
             loss += mean.detach() / len(parts)
             hits += right
@@ -266,10 +283,13 @@ class Trainer:
         self.optimizer.step()
         return loss, hits, norm
 
-    def _losses(self, rows: torch.Tensor, chance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean loss and number of correct answers of the train images ``rows``, changed by ``chance`` (B, views, …)."""
+    def _losses(self, rows: torch.Tensor, chance: torch.Tensor, places: torch.Tensor,
+                region_places: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean loss and number of correct answers of the train images ``rows``, which the windows have at those places,
+        changed by ``chance`` (B, views, …)."""
         config, labels, how = self.config, self.hard_labels[rows], policy(self.config.augmentation)
-        whole = batch = torch.cat([augment(self.images[rows], how, draws) for draws in chance.unbind(1)])
+        images = self.window.pixels[places]
+        whole = batch = torch.cat([augment(images, how, draws) for draws in chance.unbind(1)])
         side = _side(config, len(self.history))
         if side != batch.shape[-1]:
             batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)
@@ -282,8 +302,8 @@ class Trainer:
         if len(self.history) < config.pretrain_epochs:
             return pretraining_loss(config, out, labels), right
         masks = None
-        if config.guide:
-            masks = warp(planes(self.regions[rows]).float(), how, chance[:, 0])
+        if self.regions is not None:
+            masks = warp(planes(self.regions.pixels[region_places]).float(), how, chance[:, 0])
         pair_weight = None
         if config.hard_negatives:
             pair_weight = confusion_weights(self.confusion, config.hard_negatives)
@@ -333,8 +353,9 @@ def predict_logits(model: nn.Module, images: torch.Tensor, precision: str = "fp3
                    batch_size: int | None = None) -> torch.Tensor:
     """Logits of uint8 images (N, 48, 48), float32 (N, C) on the CPU. The model's device and mode are kept.
 
-    ``tta`` averages the logits over several views of each image, see `augment.views`. ``batch_size`` None takes 128 on
-    a processor, whose caches larger batches overflow, and 512 elsewhere.
+    The images may be on disk (`pixels.DiskImages`). ``tta`` averages the logits over several views of each image, see
+    `augment.views`. ``batch_size`` None takes 128 on a processor, whose caches larger batches overflow, and 512
+    elsewhere.
     """
     parameter = next(model.parameters())
     batch_size = batch_size or (128 if parameter.device.type == "cpu" else 512)
@@ -371,7 +392,7 @@ def choose_precision(precision: str, device: str) -> str:
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     # torch before 2.10 cannot tell; fp32 is right everywhere.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
     return "bf16" if any(there for name, there in capabilities.items() if "bf16" in name) else "fp32"
 
 
@@ -401,7 +422,7 @@ def _class_weight(config: TrainConfig, train: FaceSet) -> torch.Tensor | None:
 
 def _targets(config: TrainConfig, faces: FaceSet) -> torch.Tensor:
     """float32 (N, C) target probabilities: one-hot labels, or vote shares where the loss asks and votes exist."""
-    hard = F.one_hot(faces.labels, len(faces.classes)).float()
+    hard = torch.eye(len(faces.classes))[faces.labels]
     if config.loss != "soft_votes":
         return hard
     shares = faces.vote_shares()

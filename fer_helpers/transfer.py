@@ -13,18 +13,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import nn
 
 from .ambiguity import embed
 from .config import TrainConfig
 from .data import FaceSet
 from .files import FerError
 from .intervals import Estimate, percentiles, wilson
+from .models import Network
 from .text import prototypes
 from .training import fit, predict_logits, prepare_faces
 
 
-def linear_evaluation(model: nn.Module, faces: FaceSet, shares: tuple[float, ...] = (0.01, 0.1, 1.0),
+def linear_evaluation(model: Network, faces: FaceSet, shares: tuple[float, ...] = (0.01, 0.1, 1.0),
                       seed: int = 0) -> pd.DataFrame:
     """Logistic regression on the frozen features of ``model``, with the labels of a share of the train images.
 

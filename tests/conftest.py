@@ -15,17 +15,24 @@ from pathlib import Path
 import hypothesis
 import matplotlib
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
+from farm import Experiment
 from matplotlib.figure import Figure
 from PIL import Image
+from typer.testing import CliRunner
 
 from fer_helpers import plots
+from fer_helpers.cli import app
 from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.evaluation import Evaluation, evaluate
+from fer_helpers.readers import load_faces
+from fer_helpers.runs import Run, train_run
 from fer_helpers.synthetic import make_faces
 from fer_helpers.training import Fitted, fit
 
@@ -39,12 +46,25 @@ hypothesis.settings.register_profile("fer", deadline=None, derandomize=True, dat
 hypothesis.settings.load_profile("fer")
 
 
+#: The files that take longest: several processes, which take one file after the other, are then busy to the end.
+LONGEST = ("test_faults", "test_batch", "test_cluster", "test_training", "test_methods", "test_parallel", "test_report",
+           "test_search", "test_export", "test_readers", "test_widgets", "test_leases", "test_real_data",
+           "test_learner")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads the user's data or writes in the user's folders."""
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # what one worker read, the others need not
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_RUNS", str(tmp_path_factory.mktemp("runs")))
-        patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FER_CACHE", str(common / "cache"))
         patch.delenv("FER_DATA", raising=False)
         yield
 
@@ -195,6 +215,27 @@ def fer(*arguments: object, cwd: Path, **environment: object) -> subprocess.Comp
                           env=os.environ | {key: str(value) for key, value in environment.items()})
 
 
+def fer_here(*arguments: object, cwd: Path) -> Result:
+    """The same command without a process: for what starts in a moment and would wait seconds for Python and torch."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="session")
+def short_workhorse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Notebook 02 as far as its answer, in a folder ``notebooks`` of its own.
+
+    What follows draws figures of the run, whatever was trained and how, and takes most of the time.
+    """
+    notebook = nbformat.read(Path(__file__).parent.parent / "notebooks" / "02_training.ipynb", 4)
+    answer = next(number for number, cell in enumerate(notebook.cells) if "answer" in cell.metadata.get("tags", []))
+    notebook.cells = notebook.cells[:answer + 1]
+    target = tmp_path_factory.mktemp("short") / "notebooks" / "02_training.ipynb"
+    target.parent.mkdir()
+    nbformat.write(notebook, target)
+    return target
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small set of drawn faces as a class-folder tree on disk."""
@@ -205,3 +246,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{name}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def template(folder, tmp_path_factory) -> Run:
+    config = TrainConfig(arch="simple_cnn", epochs=1, batch_size=32, train_limit=64)
+    return train_run(config, load_faces(folder), tmp_path_factory.mktemp("template"), "cpu", progress=False)
+
+
+@pytest.fixture
+def experiment(tmp_path, folder, template):
+    return lambda seeds, **acts: Experiment(tmp_path, folder, template, seeds,
+                                            {int(name.removeprefix("seed")): given for name, given in acts.items()})

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from conftest import fer
+from conftest import fer, fer_here
 from PIL import Image
 
-from fer_helpers import batch
+from fer_helpers import batch, execution
 from fer_helpers.cli import app, main
 from fer_helpers.config import TrainConfig
 from fer_helpers.files import FerError
@@ -28,14 +28,14 @@ TINY = ["epochs=1", "train_limit=128"]
 
 
 def test_the_six_notebooks_of_the_design_are_there():
-    assert [path.stem for path in batch.find_notebooks(NOTEBOOKS)] == [
+    assert [path.stem for path in execution.find_notebooks(NOTEBOOKS)] == [
         "01_data_exploration", "02_training", "03_architectures", "04_optimization", "05_class_ambiguity",
         "06_failure_analysis"]
 
 
 def test_a_folder_without_notebooks_is_an_error(tmp_path):
     with pytest.raises(FerError, match="numbered notebooks"):
-        batch.find_notebooks(tmp_path)
+        execution.find_notebooks(tmp_path)
 
 
 def test_the_plan_of_a_sweep_has_the_id_the_notebook_will_use(faces):
@@ -53,30 +53,30 @@ def test_an_impossible_grid_is_refused_before_anything_runs(axes, message, faces
         batch.plan_sweep(axes, NOTEBOOKS / "02_training.ipynb", faces)
 
 
-def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder, tmp_path):
+def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder, tmp_path, short_workhorse):
     store = tmp_path / "store"
-    grid = ["arch=simple_cnn", "optimizer=sgd,adam", *TINY]
+    grid = ["arch=simple_cnn", "method=plain,focal", *TINY]
     # One run is made to fail: where its checkpoint should be lies something else.
-    axes = {"arch": ["simple_cnn"], "optimizer": ["adam"], "epochs": [1], "train_limit": [128]}
-    victim = next(iter(batch.plan_sweep(axes, NOTEBOOKS / "02_training.ipynb", load_faces(folder))))
+    axes = {"arch": ["simple_cnn"], "method": ["focal"], "epochs": [1], "train_limit": [128]}
+    victim = next(iter(batch.plan_sweep(axes, short_workhorse, load_faces(folder))))
     (store / victim).mkdir(parents=True)
     (store / victim / "checkpoint.pt").write_text("not a checkpoint")
-    first = fer("sweep", *grid, "--data", folder, "--store", store, "--jobs", 2, cwd=NOTEBOOKS.parent)
+    first = fer("sweep", *grid, "--data", folder, "--store", store, "--jobs", 2, cwd=short_workhorse.parent.parent)
     assert first.returncode == 1 and "Traceback" not in first.stderr
     assert f"failed: {victim}" in first.stderr and "checkpoint.pt" in first.stderr
     table = pd.read_csv(store / "sweep.csv").set_index("run_id")
     assert list(table["status"]).count("finished") == 1 and table.loc[victim, "status"] == "failed"
     assert "delete it" in json.loads((store / victim / "failure.json").read_text())["error"]
     runs = load_runs(store)
-    assert list(runs["optimizer"]) == ["sgd"]
+    assert list(runs["focal"]) == [0]
     for run in runs["run"]:
         cells = nbformat.read(run.folder / "02_training.ipynb", 4).cells
         assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
         assert "step/s" not in str(cells), "an executed notebook is a document: no progress bars"
     # Once the cause is gone the same command trains just what is missing.
     (store / victim / "checkpoint.pt").unlink()
-    second = fer("sweep", *grid, "--data", folder, "--store", store, cwd=NOTEBOOKS.parent)
-    assert second.returncode == 0, second.stderr
+    second = fer_here("sweep", *grid, "--data", folder, "--store", store, cwd=short_workhorse.parent.parent)
+    assert second.exit_code == 0, second.output
     table = pd.read_csv(store / "sweep.csv").set_index("run_id")
     assert list(table["status"]).count("skipped") == 1 and table.loc[victim, "status"] == "finished"
     assert not (store / victim / "failure.json").exists()
@@ -97,7 +97,7 @@ def test_papermill_runs_the_workhorse_with_its_own_parameters(tmp_path):
 def test_a_file_that_is_no_notebook_is_named(tmp_path):
     (tmp_path / "01_odd.ipynb").write_text("{}")
     with pytest.raises(FerError, match="01_odd.ipynb"):
-        batch.notebook_defaults(tmp_path / "01_odd.ipynb")
+        execution.notebook_defaults(tmp_path / "01_odd.ipynb")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -122,44 +122,49 @@ def test_train_and_runs_print_what_they_did(folder, tmp_path):
     done = fer("train", "arch=simple_cnn", "batch_size=32", *TINY, "--data", folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "always the majority class" in done.stdout and "clean_test" in done.stdout
-    listed = fer("runs", cwd=tmp_path)
-    assert listed.returncode == 0 and "simple_cnn-sgd-onecycle-c6-s0" in listed.stdout
-    assert "clean_test_accuracy" in fer("runs", "--csv", cwd=tmp_path).stdout.splitlines()[0]
+    listed = fer_here("runs", cwd=tmp_path)
+    assert listed.exit_code == 0 and "simple_cnn-sgd-onecycle-c6-s0" in listed.stdout
+    assert "clean_test_accuracy" in fer_here("runs", "--csv", cwd=tmp_path).stdout.splitlines()[0]
 
 
 def test_models_are_listed_with_their_cost(tmp_path):
-    table = fer("models", cwd=tmp_path).stdout
+    table = fer_here("models", cwd=tmp_path).stdout
     assert "resnet50" in table and "parameters" in table
 
 
 def test_data_check_prints_a_table_or_json_and_fails_on_errors(folder, tmp_path):
-    good = fer("data", "check", folder, "--json", cwd=tmp_path)
-    assert good.returncode == 0 and isinstance(json.loads(good.stdout), dict)
+    good = fer_here("data", "check", folder, "--json", cwd=tmp_path)
+    assert good.exit_code == 0 and isinstance(json.loads(good.stdout), dict)
     blank = tmp_path / "blank"
     for split in ("train", "test"):
         for name in ("happy", "sad"):
             (blank / split / name).mkdir(parents=True)
             for number in range(3):
                 Image.fromarray(np.zeros((48, 48), np.uint8)).save(blank / split / name / f"{split}{name}{number}.png")
-    bad = fer("data", "check", blank, cwd=tmp_path)
-    assert bad.returncode == 1 and "are blank" in bad.stdout
+    bad = fer_here("data", "check", blank, cwd=tmp_path)
+    assert bad.exit_code == 1 and "are blank" in bad.stdout
 
 
-def test_every_method_runs_from_the_workhorse(folder, tmp_path):
-    axes = {"method": list(METHODS), "arch": ["compact"], "epochs": [2], "train_limit": [48], "batch_size": [16],
-            "optimizer": ["adam"]}
-    notebook = nbformat.read(NOTEBOOKS / "02_training.ipynb", 4)
-    # As far as its answer: what follows draws figures of the run, whatever the method, and takes most of the time.
-    answer = next(number for number, cell in enumerate(notebook.cells) if "answer" in cell.metadata.get("tags", []))
-    notebook.cells = notebook.cells[:answer + 1]
-    nbformat.write(notebook, tmp_path / "02_training.ipynb")
-    table = batch.sweep(axes, str(folder), tmp_path / "runs", jobs=2, notebook=tmp_path / "02_training.ipynb",
-                        progress=False)
-    assert len(table) == len(METHODS) and set(table["method"]) == set(METHODS)
-    failed = table[table["status"] != "finished"]
-    # Drawn faces have no votes to learn from, and say so.
-    assert list(failed["method"]) == ["soft_votes"], list(failed["error"])
-    assert "has no human votes; FER+ (fer2013new.csv) must lie beside the images" in failed["error"].iloc[0]
+def test_every_method_runs_from_the_workhorse(folder, tmp_path, short_workhorse):
+    """One after the other in one kernel: starting another for each would take most of the time."""
+    notebook = nbformat.read(short_workhorse, 4)
+    start = next(number for number, cell in enumerate(notebook.cells) if cell.source.startswith("config = "))
+    steps = [cell.source for cell in notebook.cells[start:] if cell.cell_type == "code"]
+    # Drawn faces have no votes to learn from, and say so: that ends the notebook.
+    names = sorted(METHODS, key=lambda name: name == "soft_votes")
+    notebook.cells[start:] = [nbformat.v4.new_code_cell(source) for name in names
+                              for source in (f"method = {name!r}", *steps)]
+    nbformat.write(notebook, tmp_path / "methods.ipynb")
+    tiny = {"arch": "compact", "optimizer": "adam", "epochs": 2, "train_limit": 48, "batch_size": 16}
+    done = execution.execute(tmp_path / "methods.ipynb", tmp_path / "done.ipynb", tiny | {"data": str(folder)},
+                         store=tmp_path / "runs")
+    assert "has no human votes; FER+ (fer2013new.csv) must lie beside the images" in done.error
+    plan = batch.plan_sweep({name: [value] for name, value in tiny.items()} | {"method": names}, short_workhorse,
+                            load_faces(folder))
+    finished = load_runs(tmp_path / "runs").index
+    assert [parameters["method"] for name, parameters in plan.items() if name in finished] == names[:-1]
+    told = [str(cell.outputs) for cell in nbformat.read(done.path, 4).cells if cell.source == steps[-1]]
+    assert sum("The compact network is right on" in text for text in told) == len(names) - 1
 
 
 def test_the_help_of_every_command_ends_with_examples_that_it_understands():

@@ -6,10 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.data import astronaut
+from typer.testing import CliRunner
 
 from fer_helpers import detection
-from fer_helpers.detection import DETECTORS, EYES, crop_face, find_faces
+from fer_helpers.cli import app
+from fer_helpers.data import FaceSet
+from fer_helpers.detection import DETECTORS, EYES, align_faces, crop_face, find_faces
 from fer_helpers.files import FerError
+from fer_helpers.readers import load_faces
+from tests.corpus import votes_text
 
 SEEN_EYES = ((204, 101), (247, 103))  # of the astronaut, by eye
 
@@ -91,6 +96,61 @@ def test_eyes_of_a_face_in_profile_are_no_measure():
     assert detection._place(box, ((120.0, 140.0), (124.0, 140.0))) == frontal
     near = ((125.0, 140.0), (158.0, 142.0))
     assert detection._place(box, near) == near
+
+
+def portraits(turns, side=48):
+    """The astronaut's face, turned by so many degrees around its middle, as a set of one face each."""
+    images = []
+    for turn in turns:
+        middle, radius = complex(226, 120), 70
+        rotated = np.exp(1j * np.radians(turn))
+        eyes = [middle + rotated * (complex(*eye) - complex(24, 24)) * radius / 24 for eye in EYES]
+        grey = torch.from_numpy(detection._grey(astronaut()))
+        images.append(crop_face(grey, tuple((eye.real, eye.imag) for eye in eyes)))
+    count = len(images)
+    return FaceSet(torch.stack(images), torch.arange(count) % 2, np.array([f"turned{turn}" for turn in turns]),
+                   np.array((["train", "test"] * count)[:count]), ("anger", "fear"))
+
+
+def test_aligned_faces_have_their_eyes_where_the_networks_know_them(tmp_path):
+    faces = portraits((-20, 0, 25, 10))
+    blank = FaceSet(torch.full((1, 48, 48), 90, dtype=torch.uint8), torch.tensor([1]), np.array(["blank"]),
+                    np.array(["train"]), faces.classes)
+    both = FaceSet(torch.cat([faces.images, blank.images]), torch.cat([faces.labels, blank.labels]),
+                   np.concatenate([faces.ids, blank.ids]), np.concatenate([faces.split, blank.split]), faces.classes)
+    assert align_faces(both, tmp_path / "aligned", progress=False) == 4
+    found = load_faces(tmp_path / "aligned", cache=False)
+    assert sorted(found.ids) == sorted(both.ids)
+    for image, name, split, label in zip(found.images, found.ids, found.split, found.labels, strict=True):
+        row = list(both.ids).index(name)
+        assert split == both.split[row] and found.classes[label] == both.classes[both.labels[row]]
+        if name == "blank":
+            assert (image == 90).all()
+        else:
+            seen = find_faces(image.numpy(), "retinaface")[0].eyes
+            np.testing.assert_allclose(seen, EYES, atol=2)  # a turn by 25° alone moves them by four
+
+
+def test_alignment_writes_nothing_half_and_over_nothing(tmp_path):
+    faces = portraits((0, 5))
+    with pytest.raises(FerError, match="finds no eyes"):
+        align_faces(faces, tmp_path / "new", "cascade", progress=False)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(FerError, match="old: already exists"):
+        align_faces(faces, tmp_path / "old", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_command_aligns_a_folder_and_keeps_the_votes_beside_it(tmp_path):
+    align_faces(portraits((0, 5, 9, -9)), tmp_path / "raw", progress=False)
+    (tmp_path / "raw" / "fer2013new.csv").write_text("not read here")
+    result = CliRunner().invoke(app, ["data", "align", str(tmp_path / "raw"), str(tmp_path / "aligned")])
+    assert result.exit_code == 2 or "fer2013new.csv" in str(result.exception)  # a votes table that is none is refused
+    (tmp_path / "raw" / "fer2013new.csv").write_text(votes_text([f"turned{turn}.png" for turn in (0, 5, 9, -9)]))
+    result = CliRunner().invoke(app, ["data", "align", str(tmp_path / "raw"), str(tmp_path / "aligned")])
+    assert result.exit_code == 0, result.output
+    assert "4 of 4" in result.stdout
+    assert load_faces(tmp_path / "aligned", cache=False).votes is not None
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((5, 5, 3)), np.zeros(5, np.uint8), np.zeros((5, 5, 4), np.uint8)])

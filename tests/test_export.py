@@ -109,3 +109,15 @@ def test_the_command_writes_both_files_and_tells_what_int8_costs(tmp_path):
     assert re.search(r"faces.onnx: [\d,]+ bytes, differs from PyTorch by \d", result.stdout)
     assert re.search(r"faces-int8.onnx: .* a change of [+-]\d+\.\d points \[", result.stdout)
     assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == ["faces-int8.onnx", "faces.onnx"]
+
+
+def test_the_command_writes_a_file_that_looks_once_and_one_that_looks_twice(tmp_path):
+    images, answered = IMAGES[:10], {}
+    for tta in ("none", "flip"):
+        target = tmp_path / f"{tta}.onnx"
+        result = CliRunner().invoke(app, ["export", "--onnx", str(target), "--tta", tta, "--data", "synthetic"])
+        assert result.exit_code == 0, result.output
+        answered[tta] = answers(target, images), answers(target, images.flip(2))
+    np.testing.assert_allclose(*answered["flip"], atol=1e-5)
+    assert np.abs(np.subtract(*answered["none"])).max() > 1e-3
+    assert CliRunner().invoke(app, ["export", "--onnx", str(target), "--tta", "blink"]).exit_code == 1

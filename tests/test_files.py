@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import pickle
 import threading
 
 import hypothesis
@@ -111,6 +112,20 @@ def test_explain_os_errors_leaves_other_errors_alone():
     with pytest.raises(FerError, match="^x: .* while reading; ") as raised, explain_os_errors("x", "reading"):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
     assert isinstance(raised.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("faces/a b.png: é 😀 is fine", "faces/a b.png: é 😀 is fine"), ("a\nb\r\t\x1b[2J\x00", r"a\nb\r\t\x1b[2J\x00"),
+    ("\u202egnp.exe", r"\u202egnp.exe"), (os.fsdecode(b"\xff.png"), r"\udcff.png")])
+def test_an_error_is_one_line_that_can_be_printed(text, shown):
+    assert str(FerError(text)) == shown
+    copy = pickle.loads(pickle.dumps(FerError(text)))  # as it comes back from another process
+    assert str(copy) == shown and str(FerError(str(copy))) == shown
+
+
+def test_an_endless_error_keeps_its_beginning_and_its_end():
+    message = str(FerError("a.json: " + "x" * 10_000_000 + "; mend it"))
+    assert len(message) <= 6000 and message.startswith("a.json: xxx") and message.endswith("xxx; mend it")
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -212,7 +212,7 @@ def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces):
     recipes = {"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=48),
                "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)}
     study = methods.study_methods(recipes, faces, ["distilled"], {"small": 2, "large": 1}, {"train_limit": 16},
-                                  images=4)
+                                  images=2)
     assert study.tuning.groupby("method").size().to_dict() == {"plain": 8, "distilled": 8}
     found = study.outcomes.groupby("network")["method"].unique()
     assert list(found["small"]) == ["plain", "distilled"] and list(found["large"]) == ["plain"]

@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -24,6 +25,20 @@ def code(cells):
 def test_it_opens_with_a_title_a_question_and_the_parameters(cells):
     assert re.match(r"# 0\d · ", cells[0].source) and "**Question.**" in cells[0].source
     assert code(cells)[0].metadata.tags == ["parameters"]
+
+
+def test_it_installs_itself_where_nothing_is_installed_yet(cells, monkeypatch):
+    """On Binder and Colab, before anything of the package is imported."""
+    first = next(number for number, cell in enumerate(code(cells)) if "import" in cell.source)
+    assert first == 1
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    shell = SimpleNamespace(run_line_magic=lambda *words: asked.append(words))
+    exec(code(cells)[1].source, {"get_ipython": lambda: shell})
+    assert asked == [("pip", "install --quiet ..")]
+    monkeypatch.undo()
+    exec(code(cells)[1].source, {"get_ipython": lambda: shell})
+    assert len(asked) == 1
 
 
 def test_it_answers_early_and_ends_with_its_limits(cells):

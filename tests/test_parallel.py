@@ -17,6 +17,7 @@ from conftest import easy_faces
 from corpus import csv_text
 
 from fer_helpers.parallel import Team, team
+from fer_helpers.readers import map_faces
 
 SETTINGS = ["lr=0.01", "batch_size=32", "precision=fp32", "augmentation=standard"]
 
@@ -61,6 +62,17 @@ def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path
     history = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (one, two)]
     np.testing.assert_allclose(history[1], history[0], rtol=100 * tolerance)
     assert [json.loads((folder / "environment.json").read_text())["processes"] for folder in (one, two)] == [1, 2]
+
+
+def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_path):
+    on_disk = Path(map_faces(data, tmp_path / "mapped", progress=False).source)
+    settings = ["arch=simple_cnn", "epochs=2", "accumulate=2"]
+    one, two = (finish(launch(count, source, tmp_path / str(count), *settings))
+                for count, source in ((1, data), (2, on_disk)))
+    assert one.name == two.name
+    weights = [safetensors.numpy.load_file(folder / "weights.safetensors") for folder in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "told_to_stop"])

@@ -34,7 +34,7 @@ def test_a_published_run_reads_back_in_half_the_bytes_and_answers_alike(run, fol
     found, images = load_pretrained(folder), easy_faces().images[:20]
     assert found.config == run.config and found.metrics["test"].accuracy == run.metrics["test"].accuracy
     assert found.calibration == load_network(str(run.folder)).calibration
-    size = (folder / "compact7.safetensors").stat().st_size
+    size = (folder / "network.safetensors").stat().st_size
     assert size < 0.52 * (run.folder / "weights.safetensors").stat().st_size
     np.testing.assert_allclose(predict_logits(found.model, images), predict_logits(run.model(), images), atol=0.05)
     assert not found.model.training and next(found.model.parameters()).dtype == torch.float32
@@ -61,10 +61,10 @@ def test_only_the_compact_network_with_seven_classes_is_published(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
-    ("compact7.json", None, "is missing; install fer_helpers again"),
-    ("compact7.json", b"{}", "is not what was shipped .*config"),
-    ("compact7.json", b"[]", "install fer_helpers again"),
-    ("compact7.safetensors", b"torn", "not the weights of a 7-class compact.*install fer_helpers again")])
+    ("network.json", None, "is missing; install fer_helpers again"),
+    ("network.json", b"{}", "is not what was written .*config"),
+    ("network.json", b"[]", "install fer_helpers again"),
+    ("network.safetensors", b"torn", "not the weights of a 7-class compact.*install fer_helpers again")])
 def test_a_damaged_installation_is_named(folder, name, content, message):
     (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
     with pytest.raises(FerError, match=message):

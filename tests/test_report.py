@@ -11,8 +11,8 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import fer
 
-from fer_helpers import batch, report
-from fer_helpers.batch import Executed
+from fer_helpers import execution, report
+from fer_helpers.execution import Executed
 from fer_helpers.files import FerError
 from fer_helpers.runs import load_runs
 
@@ -23,7 +23,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 def built(tmp_path_factory):
     """The site of the committed notebooks and of one that never came to its first cell, and what was complained of."""
     out = tmp_path_factory.mktemp("site")
-    done = [Executed(path, "", 1.0) for path in batch.find_notebooks(NOTEBOOKS)]
+    done = [Executed(path, "", 1.0) for path in execution.find_notebooks(NOTEBOOKS)]
     done.append(Executed(NOTEBOOKS / "07_missing.ipynb", "KernelError: <no> kernel *here*", 1.0))
     (out / "kept.txt").write_text("not ours")
     with contextlib.redirect_stderr(io.StringIO()) as complaints:
@@ -106,16 +106,17 @@ def test_a_folder_that_cannot_be_written_is_named(locked_folder):
         report.build_site([], locked_folder / "site", modules=["files"])
 
 
-def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder, tmp_path):
+def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder, tmp_path, short_workhorse):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
-    shutil.copy(NOTEBOOKS / "02_training.ipynb", notebooks)
+    shutil.copy(short_workhorse, notebooks)
     broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 03 · Broken"),
                                              nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
                                              nbformat.v4.new_code_cell("raise ValueError('on purpose')")],
                                       metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
                                                                "language": "python"}})
     nbformat.write(broken, notebooks / "03_broken.ipynb")
+    # In a process of its own also because Sphinx leaves the modules of the package changed that it documents.
     done = fer("report", "arch=simple_cnn", "epochs=1", "train_limit=128", "--data", folder, "--notebooks", notebooks,
                "--out", tmp_path / "report", "--store", tmp_path / "runs", cwd=tmp_path)
     assert done.returncode == 1 and "ValueError: on purpose" in done.stdout and "Traceback" not in done.stderr
@@ -131,7 +132,7 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder,
 def test_the_profiles_name_parameters_that_notebooks_have():
     for profile in report.PROFILES.values():
         for name, parameters in profile.items():
-            assert set(parameters) <= set(batch.notebook_defaults(NOTEBOOKS / f"{name}.ipynb"))
+            assert set(parameters) <= set(execution.notebook_defaults(NOTEBOOKS / f"{name}.ipynb"))
 
 
 def test_an_unknown_profile_is_refused(tmp_path):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from conftest import Payload, easy_faces, fit_quietly, interrupt_fit, same_history, weights_equal
 from hypothesis import given
 from hypothesis import strategies as st
+from killing import fit_until_killed, fit_until_killed_while_saving
 
 from fer_helpers.augment import POLICIES, TTA
 from fer_helpers.cli import _settings
@@ -599,20 +600,6 @@ def test_test_time_averaging_is_the_mean_of_the_views(fitted, view):
 
 # ---------------------------------------------------------------- checkpoints
 
-def fit_until_killed(config: TrainConfig, faces: FaceSet, path: Path, step: int) -> None:
-    """Train in a process that ends itself by SIGKILL as step number ``step`` of its life begins."""
-    steps, backward = iter(range(step)), torch.Tensor.backward
-
-    def fatal(*args, **options):
-        if next(steps, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return backward(*args, **options)
-
-    torch.Tensor.backward = fatal
-    torch.set_num_threads(1)
-    fit_quietly(config, faces, path)
-
-
 @pytest.fixture(scope="module")
 def clean_server():
     """Processes that start from a server that has imported torch but never used it: quick, and safe to fork."""
@@ -652,20 +639,6 @@ def test_resume_after_kill_is_bit_identical(few, tmp_path, clean_server, one_thr
         assert weights_equal(resumed, whole)
         assert same_history(resumed, whole)
         assert resumed.best_epoch == whole.best_epoch
-
-
-def fit_until_killed_while_saving(config: TrainConfig, faces: FaceSet, path: Path, rename: int) -> None:
-    """Train in a process that is killed by SIGKILL just before its rename number ``rename``."""
-    renames, replace_file = iter(range(rename)), Path.replace
-
-    def fatal(*args):
-        if next(renames, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return replace_file(*args)
-
-    Path.replace = fatal
-    torch.set_num_threads(1)
-    fit_quietly(config, faces, path)
 
 
 @pytest.mark.parametrize("rename", range(5))

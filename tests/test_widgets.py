@@ -50,7 +50,7 @@ def runs(faces, store):
 
 
 def pixels(picture):
-    return np.asarray(Image.open(io.BytesIO(picture.value)))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.value.partition("base64,")[2][:-2]))))
 
 
 def until(condition, seconds=60):
@@ -143,6 +143,24 @@ def test_the_browser_pages_and_a_click_tells_all_that_is_known(faces, runs):
     assert "No face fits" in gallery.where.value and all(tile.row == -1 for tile in gallery.tiles)
 
 
+def test_a_click_waits_while_another_is_answered(faces, runs, workshop):
+    """JupyterLab may answer a click in one thread while a cell, or another click, is at it in another."""
+    found, slider = browser.face_browser(faces, runs[0]), workshop.units[12]
+    gallery, image = found.gallery, workshop.image
+    clicks = [(gallery.lock, gallery.forth.click, lambda: gallery.page == 1),
+              (gallery.lock, gallery.tiles[1].button.click, lambda: gallery.chosen >= 0),
+              (found.lock, lambda: setattr(found.filters["split"], "value", "test"), lambda: len(gallery.rows) == 36),
+              (workshop.lock, lambda: setattr(slider, "value", 1 - slider.value), lambda: workshop.image is not image)]
+    for lock, click, done in clicks:
+        with lock:
+            clicking = threading.Thread(target=click)
+            clicking.start()
+            clicking.join(0.3)
+            assert clicking.is_alive() and not done()
+        clicking.join(10)
+        assert done()
+
+
 def test_attribution_and_neighbours_of_the_clicked_face(faces, runs):
     gallery = browser.face_browser(faces, runs[0]).gallery
     gallery.select(5)
@@ -152,11 +170,11 @@ def test_attribution_and_neighbours_of_the_clicked_face(faces, runs):
     gallery.method.value = "none"
     gallery.background.wait()
     gallery.near.click()
-    gallery.background.wait()
+    gallery.search.wait()
     near = [tile.row for tile in gallery.neighbours]
     assert len(set(near)) == 8 and 5 not in near and -1 not in near
     model = runs[0].model()
-    embedded = browser.Gallery(gallery.faces, gallery.table, runs[0])._embedded()[1]
+    embedded = browser.Gallery(gallery.faces, gallery.table, runs[0], "")._embedded()[1]
     distance = np.linalg.norm(embedded - embedded[5], axis=1)
     assert near == np.argsort(distance, kind="stable")[1:9].tolist() and not model.training
 
@@ -198,6 +216,21 @@ def test_every_parameter_of_a_drawn_face_has_one_slider(workshop):
     fields = {field.name for field in dataclasses.fields(workshop.params())} - {"action_units", "seed"}
     assert set(workshop.settings) == set(RANGES) == fields
     assert sorted(name for names in studio.GROUPS.values() for name in names) == sorted(RANGES)
+
+
+def test_the_average_face_and_other_people_stand_on_whole_steps_of_the_sliders(workshop):
+    """JupyterLab moves a value between two steps to the nearer one."""
+    def between():
+        sliders = [slider for name, slider in workshop.settings.items() if name != "occluder"]
+        steps = [(slider.value - slider.min) / slider.step for slider in sliders]
+        assert all(90 < (slider.max - slider.min) / slider.step < 130 for slider in sliders)
+        return np.abs(np.array(steps) - np.round(steps)).max()
+
+    workshop.start_over()
+    assert {name: slider.value for name, slider in workshop.settings.items()} == {
+        name: middle for name, (_, middle, _) in RANGES.items()} and between() < 1e-9
+    workshop.meet()
+    assert between() < 1e-9
 
 
 def test_a_slider_redraws_the_face_and_asks_the_network_again(workshop):

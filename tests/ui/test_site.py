@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fer_helpers import batch, report
-from fer_helpers.batch import Executed
+from fer_helpers import execution, report
+from fer_helpers.execution import Executed
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -14,7 +14,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
-    done = [Executed(path, "", 1.0) for path in batch.find_notebooks(NOTEBOOKS)]
+    done = [Executed(path, "", 1.0) for path in execution.find_notebooks(NOTEBOOKS)]
     report.build_site(done, out, "Data: a test.", out / "no store", ["batch", "emotions"])
     return out
 

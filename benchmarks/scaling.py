@@ -1,0 +1,47 @@
+"""How much faster two workers finish a sweep than one: runs a minute of each, and the efficiency.
+
+    python benchmarks/scaling.py [--runs 8] [--workers 1 2] [--epochs 6]
+
+Each worker trains with one thread, so that two of them have twice the processor of one. The sweeps take turns and are
+of other seeds, hence all is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+
+from fer_helpers.execution import Limits
+
+
+def main() -> None:
+    # Here, as each worker imports this file anew: torch would take it seconds.
+    from fer_helpers.batch import Cluster, sweep
+    from fer_helpers.readers import load_faces
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    load_faces("", progress=False)  # drawn once, before the clock runs
+    seconds = dict.fromkeys(options.workers, 0.0)
+    with tempfile.TemporaryDirectory() as store:
+        for number in range(options.rounds * len(options.workers)):
+            workers = options.workers[number % len(options.workers)]
+            seeds = [number * options.runs + seed for seed in range(options.runs)]
+            start = time.perf_counter()
+            table = sweep({"arch": ["compact"], "epochs": [options.epochs], "seed": seeds}, store=store,
+                          cluster=Cluster(jobs=workers), limits=Limits(threads=1))
+            seconds[workers] += time.perf_counter() - start
+            assert set(table["status"]) == {"finished"}
+    first = options.workers[0]
+    for workers, spent in seconds.items():
+        print(f"scaling: {workers} workers, {60 * options.rounds * options.runs / spent:.2f} runs a minute, "
+              f"{seconds[first] / spent:.2f} times {first}, efficiency {seconds[first] * first / spent / workers:.0%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A sweep of many tiny trainings, one of whose workers is killed every few seconds: what is lost, what done twice?
+
+    python benchmarks/soak.py [--runs 200] [--jobs 2] [--every 6]
+
+Each run is the real one, of notebook 02 up to its answer: a kernel, a simple CNN for two epochs, its evaluation. A
+worker is killed at random, with SIGKILL, as soon as all of them are at work again. A run is lost if the sweep ends
+without it, or with a damaged one; it is doubled if it was trained to its end twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import random
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+
+from fer_helpers.execution import Limits, find_notebooks
+from fer_helpers.files import FerError
+
+#: Follows the notebook's training. A run found finished trains nothing and leaves no mark.
+_MARK = """
+import os, pathlib
+with open(pathlib.Path(os.environ["FER_RUNS"]) / "finished", "a") as file:
+    file.write(f"{run.name} {run.environment['total_seconds']}\\n")
+"""
+
+
+def short_notebook(folder: Path) -> Path:
+    notebook = nbformat.read(next(path for path in find_notebooks() if path.stem == "02_training"), 4)
+    answer = next(number for number, cell in enumerate(notebook.cells) if "answer" in cell.metadata.get("tags", []))
+    notebook.cells = [*notebook.cells[:answer + 1], nbformat.v4.new_code_cell(_MARK)]
+    target = folder / "02_training.ipynb"
+    nbformat.write(notebook, target)
+    return target
+
+
+def kill_workers(every: float, over: threading.Event, killed: list[int]) -> None:
+    """Kill one worker of this process's cluster now and then, of those that have a notebook under way."""
+    chance = random.Random(0)
+    while not over.wait(every * chance.uniform(0.5, 1.5)):
+        with contextlib.suppress(psutil.Error):
+            busy = [worker for nanny in [psutil.Process()] for worker in nanny.children(recursive=True)
+                    if "distributed" not in worker.name() and any("papermill" in " ".join(child.cmdline())
+                                                                  for child in worker.children())]
+            if busy:
+                victim = chance.choice(busy)
+                victim.kill()
+                killed.append(victim.pid)
+
+
+def main() -> None:
+    # Here, as each worker imports this file anew: torch would take it seconds.
+    from fer_helpers.batch import Cluster, sweep
+    from fer_helpers.readers import load_faces
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--every", type=float, default=6, help="seconds between two kills, on average; 0: none")
+    options = parser.parse_args()
+    load_faces("", progress=False)  # drawn once, before the clock runs
+    with tempfile.TemporaryDirectory() as folder:
+        store, over, killed = Path(folder) / "store", threading.Event(), []
+        store.mkdir()
+        if options.every:
+            threading.Thread(target=kill_workers, args=(options.every, over, killed), daemon=True).start()
+        start = time.perf_counter()
+        table = sweep({"arch": ["simple_cnn"], "epochs": [2], "train_limit": [128], "seed": list(range(options.runs))},
+                      store=store, cluster=Cluster(jobs=options.jobs, retries=1000), limits=Limits(threads=1),
+                      notebook=short_notebook(Path(folder)))
+        seconds = time.perf_counter() - start
+        over.set()
+        lost = [name for name in table.index if not whole(store / name)]
+        trained = collections.Counter((store / "finished").read_text().splitlines())
+        ends = collections.Counter(line.split()[0] for line in trained)
+        print(f"soak: {options.runs} runs by {options.jobs} workers in {seconds:.0f} s, {len(killed)} workers killed, "
+              f"{table['tries'].sum()} tries (at most {table['tries'].max()} of a run); "
+              f"{len(lost)} lost, {sum(count > 1 for count in ends.values())} doubled; "
+              f"{', '.join(f'{count} {status}' for status, count in table['status'].value_counts().items())}")
+
+
+def whole(folder: Path) -> bool:
+    from fer_helpers.runs import Run
+
+    with contextlib.suppress(FerError):
+        run = Run(folder)
+        return len(run.history) == 2 and len(run.predictions) > 0 and "test" in run.metrics and bool(run.model())
+    return False
+
+
+if __name__ == "__main__":
+    main()
