@@ -50,7 +50,7 @@ class Findings:
 
 
 def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Mapping[str, pd.DataFrame],
-         runs: Iterable[Run] = (), part: str = "", folder: Path | None = None) -> None:
+         runs: Iterable[Run] = (), part: str = "", folder: Path | None = None, command: str = "") -> None:
     """Keep what a notebook, such as "05_class_ambiguity", found, in place of what it kept before.
 
     Parameters
@@ -62,6 +62,7 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
     runs : kept by `runs.record_run`.
     part : tells several runs of one notebook apart, such as its class settings.
     folder : None takes the recorded results of the repository.
+    command : what made the tables, where it was not the notebook.
 
     Raises
     ------
@@ -86,7 +87,8 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
     for name, table in tables.items():
         write_atomic(folder / f"{name}.csv", functools.partial(table.to_csv, float_format="%.6g"))
     write_json(folder / "about.json", {
-        "source": source, "fingerprint": faces.fingerprint, "command": " ".join(words), "tables": list(tables),
+        "source": source, "fingerprint": faces.fingerprint, "command": command or " ".join(words),
+        "tables": list(tables),
         "images": {split: int(count) for split, count in faces.counts().sum().items() if count}})
     for path in folder.iterdir():
         if path.suffix == ".csv" and path.stem not in tables:

@@ -6,8 +6,9 @@ What they compute is in `heads`, `losses` and `augment`; how they do is measured
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import norm
-from tqdm.auto import tqdm
 
 from .config import TrainConfig
 from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -26,7 +26,7 @@ from .intervals import holm
 from .occlusions import OCCLUSIONS
 from .rates import converging_runs
 from .regions import hide, region_masks
-from .runs import Run, train_run
+from .runs import Run
 from .training import choose_device, predict_logits
 
 BOOTSTRAPS = 1000
@@ -120,6 +120,11 @@ def trials(method: str) -> list[tuple[dict[str, Any], float]]:
     return [({name: value}, factor) for value, factor in itertools.product(values, factors)]
 
 
+def trial_config(config: TrainConfig, method: str, strength: Mapping[str, Any], factor: float) -> TrainConfig:
+    """``config`` as one of `trials` of a method sets it."""
+    return dataclasses.replace(with_method(config, method, **strength), lr=float(f"{config.rate * factor:.2g}"))
+
+
 def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | None = None) -> pd.DataFrame:
     """Try a method in eight ways on the validation images.
 
@@ -135,10 +140,9 @@ def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | N
     """
     rows = []
     for strength, factor in trials(method):
-        trial = with_method(config, method, **strength)
-        trial = dataclasses.replace(trial, lr=float(f"{trial.rate * factor:.2g}"))
+        trial = trial_config(config, method, strength, factor)
         (setting, value), = strength.items()
-        rows += [(method, setting, value, factor, _kept_accuracy(run), run)
+        rows += [(method, setting, value, factor, kept_accuracy(run), run)
                  for run in converging_runs([trial], faces, store)]
     if not rows:
         raise FerError(f"method={method!r}: all trials diverged; lower lr")
@@ -149,83 +153,13 @@ def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | N
 def tuned(config: TrainConfig, table: pd.DataFrame) -> TrainConfig:
     """``config`` with the best of `tune_method`'s trials: the method, its strength, and its factor of the rate."""
     best = table.iloc[0]
-    chosen = with_method(config, best["method"], **{best["setting"]: best["value"]})
-    return dataclasses.replace(chosen, lr=float(f"{config.rate * best['factor']:.2g}"))
+    strength = next(strength for strength, factor in trials(best["method"])
+                    if factor == best["factor"] and list(map(str, strength.values())) == [str(best["value"])])
+    return trial_config(config, best["method"], strength, best["factor"])
 
 
-def run_methods(configs: Mapping[str, TrainConfig], faces: FaceSet, seeds: Iterable[int], store: str | None = None
-                ) -> dict[str, list[Run]]:
-    """Train each named configuration with every seed; finished runs are read."""
-    plan = [(name, dataclasses.replace(config, seed=seed)) for seed in seeds for name, config in configs.items()]
-    runs: dict[str, list[Run]] = {name: [] for name in configs}
-    for name, config in tqdm(plan, desc="methods"):
-        runs[name].append(train_run(config, faces, store, progress=False))
-    return runs
-
-
-@dataclass(frozen=True, eq=False)
-class MethodStudy:
-    """Several methods, tuned and compared under one protocol.
-
-    Attributes
-    ----------
-    tuning : every trial of every method, see `tune_method`.
-    outcomes : `compare_methods` of every network, with a column ``network``.
-    costs : network, method, seconds (of training, mean over seeds), weights (count), and both relative to plain as
-        seconds_ratio and weights_ratio.
-    runs : by network and method, one a seed.
-    """
-
-    tuning: pd.DataFrame
-    outcomes: pd.DataFrame
-    costs: pd.DataFrame
-    runs: dict[str, dict[str, list[Run]]]
-
-
-def study_methods(recipes: Mapping[str, TrainConfig], faces: FaceSet, names: Iterable[str], seeds: Mapping[str, int],
-                  trial: Mapping[str, Any], images: int = 200, store: str | None = None) -> MethodStudy:
-    """Tune each method on the first network, then train it on every network with several seeds.
-
-    The reference of mCE is the plain ResNet50 among ``recipes``; without one mCE is left out. A teacher does not teach
-    its own kind: "distilled" is left out for the architecture that teaches.
-
-    Parameters
-    ----------
-    recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
-        unless augmentation is the subject. Networks but the first take over what was tuned on it.
-    names : of `METHODS`; "plain" is always among them.
-    seeds : how many, by the names of ``recipes``.
-    trial : settings that make a recipe shorter for tuning, such as epochs and train_limit.
-    images : test images that `stress` looks at.
-    """
-    names = list(dict.fromkeys(["plain", *names]))
-    short = dataclasses.replace(next(iter(recipes.values())), **trial)
-    tables = {name: tune_method(short, faces, name, store) for name in tqdm(names, desc="tuning")}
-    runs, answered = {}, {}
-    for network, recipe in recipes.items():
-        chosen = {name: tuned(recipe, table) for name, table in tables.items()}
-        runs[network] = run_methods({name: own for name, own in chosen.items() if own.teacher != recipe.arch}, faces,
-                                    range(seeds[network]), store)
-        answered[network] = {name: [answers(run, stress(run, faces, images)) for run in own]
-                             for name, own in tqdm(runs[network].items(), desc=f"stress {network}")}
-    reference = next((answered[name]["plain"] for name, own in recipes.items() if own.arch == "resnet50"), [])
-    classes = runs[network]["plain"][0].metrics["test"].classes
-    outcomes = [compare_methods(own, classes, reference).assign(network=name) for name, own in answered.items()]
-    return MethodStudy(pd.concat(tables.values(), ignore_index=True).drop(columns="run"),
-                       pd.concat(outcomes, ignore_index=True), _costs(runs), runs)
-
-
-def _costs(runs: Mapping[str, Mapping[str, list[Run]]]) -> pd.DataFrame:
-    rows = [(network, name, float(np.mean([run.environment["train_seconds"] for run in own])),
-             sum(p.numel() for p in own[0].model().parameters()))
-            for network, methods in runs.items() for name, own in methods.items()]
-    table = pd.DataFrame(rows, columns=["network", "method", "seconds", "weights"])
-    plain = table[table["method"] == "plain"].set_index("network").loc[table["network"]]
-    return table.assign(seconds_ratio=table["seconds"].to_numpy() / plain["seconds"].to_numpy(),
-                        weights_ratio=table["weights"].to_numpy() / plain["weights"].to_numpy())
-
-
-def _kept_accuracy(run: Run) -> float:
+def kept_accuracy(run: Run) -> float:
+    """Validation accuracy of the epoch whose weights were kept."""
     history = run.history.set_index("epoch")
     return float(history.loc[run.environment["best_epoch"], "val_accuracy"])
 
@@ -267,21 +201,25 @@ def stress(run: Run, faces: FaceSet, images: int = 200, device: str = "auto") ->
     path = run.folder / f"stress-{images}.csv"
     if path.exists():
         return pd.read_csv(path, index_col="id", dtype={"id": str})
-    test = faces.with_classes(run.config.classes).only("test")
-    some = test.take(np.random.default_rng(0).permutation(len(test))[:images])
+    some, shown = _stressed(faces, run.config.classes, images)
     model = run.model().to(choose_device(device))
-
-    def wrong(shown: torch.Tensor) -> np.ndarray:
-        return (predict_logits(model, shown).argmax(1) != some.labels).int().numpy()
-
-    table = {"nothing": wrong(some.images)}
-    for name in (*CORRUPTIONS, *OCCLUSIONS):
-        table[name] = np.stack([wrong(corrupt(some.images, name, severity)) for severity in SEVERITIES]).sum(
-            0, dtype=np.int32)
-    table |= {f"hidden {region}": wrong(hide(some.images, mask)) for region, mask in region_masks(some).items()}
+    wrong = {name: np.stack([(predict_logits(model, part).argmax(1) != some.labels).numpy() for part in parts])
+             for name, parts in shown.items()}
+    table = {name: times.sum(0, dtype=np.int32) for name, times in wrong.items()}
     result = pd.DataFrame(table, index=pd.Index(some.ids, name="id"))
     write_atomic(path, lambda temporary: result.to_csv(temporary))
     return result
+
+
+@functools.lru_cache(maxsize=1)
+def _stressed(faces: FaceSet, classes: int, images: int) -> tuple[FaceSet, dict[str, list[torch.Tensor]]]:
+    """What `stress` shows to every run alike: the images, and by column uint8 (N, 48, 48), one or five severities."""
+    test = faces.with_classes(classes).only("test")
+    some = test.take(np.random.default_rng(0).permutation(len(test))[:images])
+    return some, {"nothing": [some.images],
+                  **{name: [corrupt(some.images, name, severity) for severity in SEVERITIES]
+                     for name in (*CORRUPTIONS, *OCCLUSIONS)},
+                  **{f"hidden {region}": [hide(some.images, mask)] for region, mask in region_masks(some).items()}}
 
 
 def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...], reference: list[Answers],

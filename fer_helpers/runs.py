@@ -220,7 +220,7 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
     weights = safetensors.torch.save({name: value.contiguous() for name, value in fitted.model.state_dict().items()})
     write_atomic(folder / "weights.safetensors", lambda path: path.write_bytes(weights))
     write_atomic(folder / "history.csv", lambda path: fitted.history.to_csv(path, index=False))
-    predictions = predict_table(fitted.model, view, fitted.precision, config.tta)
+    predictions = predict_table(fitted.model.to(fitted.device), view, fitted.precision, config.tta)
     write_atomic(folder / "predictions.csv", lambda path: predictions.to_csv(path, index=False, float_format="%.6g"))
     write_json(folder / "environment.json", {
         **environment(), "data": faces.source, "data_fingerprint": faces.fingerprint,

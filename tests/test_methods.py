@@ -1,4 +1,3 @@
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,20 @@ from fer_helpers.corruptions import CORRUPTIONS
 from fer_helpers.emotions import CLASS_SETS, REGIONS
 from fer_helpers.evaluation import compare_seeds, evaluate
 from fer_helpers.files import FerError
-from fer_helpers.methods import METHODS, OUTCOMES, Answers, compare_methods, trials, tune_method, tuned, with_method
+from fer_helpers.method_study import Protocol, read_answers, study_methods
+from fer_helpers.methods import (
+    METHODS,
+    OUTCOMES,
+    Answers,
+    compare_methods,
+    trial_config,
+    trials,
+    tune_method,
+    tuned,
+    with_method,
+)
 from fer_helpers.occlusions import OCCLUSIONS
-from fer_helpers.runs import default_store, train_run
+from fer_helpers.runs import default_store, load_runs, train_run
 
 TINY = TrainConfig(arch="compact", epochs=2, batch_size=16, val_fraction=0.2, augmentation="standard", precision="fp32",
                    optimizer="adam", lr=1e-3)
@@ -196,35 +206,42 @@ def test_errors_under_stress_are_kept_with_the_run():
     assert "kept" in methods.stress(run, few, images=12)
 
 
-def test_methods_run_with_every_seed(faces):
-    configs = {name: replace(with_method(TINY, name), arch="compact", epochs=1, train_limit=32)
-               for name in ("plain", "attention")}
-    runs = methods.run_methods(configs, faces, seeds=range(2))
-    assert [run.config.seed for run in runs["attention"]] == [0, 1]
-    assert all(a.config.seed == b.config.seed for a, b in zip(*runs.values(), strict=True))
-    pairs = list(itertools.chain(*runs.values()))
-    assert len({run.name for run in pairs}) == 4
-    table = compare_methods({name: [methods.answers(run) for run in own] for name, own in runs.items()}, SIX, [])
-    assert set(table["method"]) == {"plain", "attention"} and set(table["seeds"]) == {2}
-
-
-def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces):
-    recipes = {"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=48),
-               "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)}
-    study = methods.study_methods(recipes, faces, ["distilled"], {"small": 2, "large": 1}, {"train_limit": 16},
-                                  images=2)
+def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path):
+    protocol = Protocol({"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=48),
+                         "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)},
+                        {"small": 2, "large": 1}, {"train_limit": 16}, images=2)
+    assert study_methods(protocol, faces, ["distilled"], tmp_path, seconds=0).missing == 16  # trials
+    study = study_methods(protocol, faces, ["distilled"], tmp_path, processes=2)
+    assert study.missing == 0
     assert study.tuning.groupby("method").size().to_dict() == {"plain": 8, "distilled": 8}
     found = study.outcomes.groupby("network")["method"].unique()
     assert list(found["small"]) == ["plain", "distilled"] and list(found["large"]) == ["plain"]
+    assert set(study.outcomes.query("network == 'small'")["seeds"]) == {2}
     # Both networks take the best trial of the first; the reference of mCE is the plain ResNet50.
     best = study.tuning[study.tuning["method"] == "plain"].iloc[0]
-    for network, recipe in recipes.items():
-        assert study.runs[network]["plain"][0].config.lr == pytest.approx(recipe.lr * best["factor"])
-    assert [run.config.seed for run in study.runs["small"]["distilled"]] == [0, 1]
+    assert best["val_accuracy"] == study.tuning.query("method == 'plain'")["val_accuracy"].max()
+    for network, recipe in protocol.recipes.items():
+        config = trial_config(recipe, "plain", {best["setting"]: float(best["value"])}, best["factor"])
+        run = train_run(config, faces)  # reads the one that the study trained
+        pd.testing.assert_frame_equal(read_answers(tmp_path, network)["plain"][0].table, methods.answers(run).table,
+                                      atol=6e-5)
     values = study.outcomes.set_index(["network", "method", "outcome"])["value"]
     assert values["large", "plain", "mCE"] == pytest.approx(1)
     costs = study.costs.set_index(["network", "method"])
     assert costs.loc[("small", "distilled"), "weights_ratio"] == 1 < costs.loc[("large", "plain"), "weights"]
+
+
+def test_a_study_goes_on_elsewhere_under_the_same_protocol_only(faces, tmp_path, monkeypatch):
+    protocol = Protocol({"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=32)}, {"small": 1},
+                        {"train_limit": 16}, images=2)
+    first = study_methods(protocol, faces, [], tmp_path / "study")
+    assert first.missing == 0
+    monkeypatch.setenv("FER_RUNS", str(tmp_path / "another store"))
+    more = study_methods(replace(protocol, seeds={"small": 2}), faces, [], tmp_path / "study")
+    assert more.missing == 0 and set(more.outcomes["seeds"]) == {2} and len(load_runs()) == 1
+    pd.testing.assert_frame_equal(more.tuning, first.tuning)
+    with pytest.raises(FerError, match="another protocol"):
+        study_methods(replace(protocol, images=3), faces, [], tmp_path / "study")
 
 
 def test_the_overview_names_every_method_and_its_settings():

@@ -1,0 +1,256 @@
+"""The comparison of all methods under one protocol: a long job, shared out to processes, stopped and resumed at will.
+
+Layout of its folder: protocol.json; tuning.csv, a row per trial; and ``<network>/<method>-<seed>.csv.gz`` with
+``costs.csv`` beside it, the test answers of a run and what it took. All are small and hold no image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .config import TrainConfig
+from .data import FaceSet
+from .emotions import class_set
+from .files import FerError, read_json, write_atomic, write_json
+from .methods import METHODS, Answers, answers, compare_methods, kept_accuracy, stress, trial_config, trials, tuned
+from .runs import train_run
+from .training import Diverged
+
+#: Columns of tuning.csv, as of `methods.tune_method`.
+TRIAL = ["method", "setting", "value", "factor", "val_accuracy"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is the same for all methods.
+
+    Attributes
+    ----------
+    recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
+        unless augmentation is the subject. Methods are tuned on the first; the others take over what was chosen.
+    seeds : how many, by the names of ``recipes``.
+    trial : settings that make a recipe shorter for tuning, such as epochs and train_limit.
+    images : test images that `methods.stress` looks at.
+    """
+
+    recipes: Mapping[str, TrainConfig]
+    seeds: Mapping[str, int]
+    trial: Mapping[str, Any]
+    images: int = 200
+
+    def to_dict(self, fingerprint: str) -> dict[str, Any]:
+        """What must not change while a study goes on; more seeds may be asked for."""
+        return {"recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
+                "trial": dict(self.trial), "images": self.images, "data": fingerprint}
+
+    @property
+    def short(self) -> TrainConfig:
+        """The recipe of a trial."""
+        return dataclasses.replace(next(iter(self.recipes.values())), **self.trial)
+
+
+@dataclass(frozen=True, eq=False)
+class MethodStudy:
+    """Several methods, tuned and compared under one protocol; as far as it has got.
+
+    Attributes
+    ----------
+    tuning : every trial of every method, see `methods.tune_method`, without the runs.
+    outcomes : `methods.compare_methods` of every network, with a column ``network``: of the methods and seeds that are
+        finished, seed for seed.
+    costs : network, method, seconds (of training, mean over seeds), weights (count), and both relative to plain as
+        seconds_ratio and weights_ratio.
+    missing : trainings still to be done.
+    """
+
+    tuning: pd.DataFrame
+    outcomes: pd.DataFrame
+    costs: pd.DataFrame
+    missing: int
+
+
+def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], folder: Path, store: str | None = None,
+                  processes: int = 1, seconds: float = float("inf"), device: str = "auto") -> MethodStudy:
+    """Tune each method on the first network, then train it on every network, seed after seed.
+
+    The reference of mCE is the plain network among ``recipes`` that is a ResNet50; without one mCE is left out. A
+    teacher does not teach its own kind: "distilled" is left out for the architecture that teaches.
+
+    Parameters
+    ----------
+    names : of `methods.METHODS`; "plain" is always among them.
+    folder : what is finished is kept there at once, and never done twice.
+    store : of the runs themselves, see `runs.train_run`; of no use to a study that goes on elsewhere.
+    processes : trainings at a time, each with its share of the processor.
+    seconds : begin no training after these.
+
+    Raises
+    ------
+    FerError
+        If ``folder`` holds a study under another protocol, or all trials of a method diverged; and as `train_run`.
+    """
+    names, folder, end = list(dict.fromkeys(["plain", *names])), Path(folder), time.monotonic() + seconds
+    known, own = folder / "protocol.json", protocol.to_dict(faces.fingerprint)
+    if known.exists() and read_json(known, "delete the folder") != own:
+        raise FerError(f"{known}: a study under another protocol or on other data; delete the folder or name another")
+    write_json(known, own)
+    with _Crew(faces, store, device, processes, end) as crew:
+        tuning = _tune(protocol, names, folder / "tuning.csv", crew)
+        left = sum(len(trials(name)) for name in names) - len(tuning)
+        if not left:
+            left = _train(protocol, names, tuning, folder, crew)
+    return MethodStudy(tuning, *_compared(protocol, names, folder), left)
+
+
+def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.DataFrame:
+    """The finished trials, best first; those that diverged with an accuracy of 0."""
+    done = pd.read_csv(path, dtype={"value": str}) if path.exists() else pd.DataFrame(columns=TRIAL)
+    seen = set(zip(done["method"], done["value"], done["factor"], strict=True))
+    todo = [((name, strength, factor), trial_config(protocol.short, name, strength, factor))
+            for name in names for strength, factor in trials(name)
+            if (name, *map(str, strength.values()), factor) not in seen]
+    for (name, strength, factor), result in crew.train(todo, 0, "tuning"):
+        (setting, value), = strength.items()
+        row = (name, setting, str(value), factor, result["val_accuracy"] if result else 0.0)
+        done = pd.concat([done, pd.DataFrame([row], columns=TRIAL)] if len(done) else
+                         [pd.DataFrame([row], columns=TRIAL)], ignore_index=True)
+        done = done.sort_values(["method", "val_accuracy"], ascending=[True, False], kind="stable", ignore_index=True)
+        write_atomic(path, functools.partial(done.to_csv, index=False))
+    return done[done["method"].isin(names)]
+
+
+def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: Path, crew: _Crew) -> int:
+    """Train what is not in the folder yet, seed by seed; how many remain."""
+    todo = []
+    for seed in range(max(protocol.seeds.values())):
+        for network, recipe in protocol.recipes.items():
+            if seed >= protocol.seeds[network]:
+                continue
+            (folder / network).mkdir(exist_ok=True)
+            for name in names:
+                config = dataclasses.replace(tuned(recipe, tuning[tuning["method"] == name]), seed=seed)
+                if config.teacher != recipe.arch and not _answers(folder, network, name, seed).exists():
+                    todo.append(((network, name, seed), config))
+    left = len(todo)
+    for (network, name, seed), result in crew.train(todo, protocol.images, "methods"):
+        if result is None:
+            raise FerError(f"{network} by method={name!r} diverged with seed {seed}; lower the rate of the recipe")
+        path = folder / network / "costs.csv"
+        row = pd.DataFrame([(name, seed, result["seconds"], result["weights"])],
+                           columns=["method", "seed", "seconds", "weights"])
+        costs = pd.concat([pd.read_csv(path), row]) if path.exists() else row
+        write_atomic(path, functools.partial(costs.to_csv, index=False))
+        table = result["answers"].table.join(result["answers"].errors)
+        # gzip by a fixed time: the same answers are the same file.
+        write_atomic(_answers(folder, network, name, seed), functools.partial(
+            table.to_csv, float_format="%.4f", compression={"method": "gzip", "mtime": 1}))
+        left -= 1
+    return left
+
+
+def _answers(folder: Path, network: str, name: str, seed: int) -> Path:
+    return folder / network / f"{name}-{seed}.csv.gz"
+
+
+def read_answers(folder: Path, network: str) -> dict[str, list[Answers]]:
+    """By method, seed after seed, what the finished runs of a network answered, as `study_methods` kept it."""
+    found: dict[str, list[Answers]] = {}
+    for name in METHODS:
+        for seed in itertools.takewhile(lambda seed: _answers(folder, network, name, seed).exists(),  # noqa: B023
+                                        itertools.count()):
+            table = pd.read_csv(_answers(folder, network, name, seed), index_col="id", dtype={"id": str})
+            head = ["true", "predicted", "confidence", "in_train"]
+            errors = table.drop(columns=head).dropna().astype(int)
+            found.setdefault(name, []).append(Answers(table[head], errors))
+    return found
+
+
+def _compared(protocol: Protocol, names: list[str], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Outcomes and costs of what is finished: as many seeds as the method with the fewest has."""
+    known = {network: read_answers(folder, network) for network in protocol.recipes}
+    known = {network: {name: found[name] for name in names if name in found} for network, found in known.items()
+             if "plain" in found}
+    reference = next((known[network]["plain"] for network, recipe in protocol.recipes.items()
+                      if recipe.arch == "resnet50" and network in known), [])
+    outcomes, costs = [], []
+    for network, found in known.items():
+        least = min(map(len, found.values()))
+        classes = class_set(protocol.recipes[network].classes)
+        outcomes.append(compare_methods({name: own[:least] for name, own in found.items()}, classes, reference
+                                        ).assign(network=network))
+        took = pd.read_csv(folder / network / "costs.csv").groupby("method")[["seconds", "weights"]].mean()
+        took = took.loc[list(found)].reset_index()
+        plain = took.iloc[0]
+        costs.append(took.assign(network=network, seconds_ratio=took["seconds"] / plain["seconds"],
+                                 weights_ratio=took["weights"] / plain["weights"]))
+    nothing = [pd.DataFrame()]
+    return pd.concat(outcomes or nothing, ignore_index=True), pd.concat(costs or nothing, ignore_index=True)
+
+
+# --- Processes -------------------------------------------------------------------------------------------------------
+
+
+class _Crew:
+    """Trains configurations in a thread of this process or in several processes."""
+
+    def __init__(self, faces: FaceSet, store: str | None, device: str, processes: int, end: float) -> None:
+        self.end, self.processes = end, processes
+        _ = faces.near_groups, faces.fingerprint  # found once, and handed on with the faces
+        given = faces, store, device, max(1, torch.get_num_threads() // processes)
+        self.pool: Executor = ThreadPoolExecutor(1, initializer=_begin, initargs=given) if processes == 1 else \
+            ProcessPoolExecutor(processes, get_context("spawn"), _begin, given)
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *trouble: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        _ours.clear()
+
+    def train(self, todo: Sequence[tuple[Any, TrainConfig]], images: int, what: str
+              ) -> Iterator[tuple[Any, dict[str, Any] | None]]:
+        """Key and result of each of ``todo`` that is begun in time, as they come; None of one that diverged."""
+        waiting, running = iter(todo), dict[Future[dict[str, Any] | None], Any]()
+        with tqdm(total=len(todo), desc=what, disable=not todo) as bar:
+            while True:
+                room = self.processes - len(running) if time.monotonic() < self.end else 0
+                running |= {self.pool.submit(_work, config, images): key
+                            for key, config in itertools.islice(waiting, room)}
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+                    bar.update()
+
+
+#: What a process of a crew trains on and with.
+_ours: dict[str, Any] = {}
+
+
+def _begin(faces: FaceSet, store: str | None, device: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _ours.update(faces=faces, store=store, device=device)
+
+
+def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:
+    faces, store, device = _ours["faces"], _ours["store"], _ours["device"]
+    try:
+        run = train_run(config, faces, store, device, progress=False)
+    except Diverged:
+        return None
+    return {"val_accuracy": kept_accuracy(run), "seconds": run.environment["train_seconds"],
+            "weights": sum(p.numel() for p in run.model().parameters()),
+            "answers": answers(run, stress(run, faces, images, device)) if images else None}
