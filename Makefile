@@ -1,6 +1,6 @@
 # Needs only Python >= 3.11, make and the package registry; everything else goes into $(VENV).
 #   make report [FER_DATA=folder|csv|zip] [PROFILE=full]    execute all notebooks, write report/index.html
-#   make test   [FER_DATA=…] [JOBS=2]                       package tests, then every notebook
+#   make test   [FER_DATA=…] [JOBS=4]                       package tests, then every notebook
 #   make test-ui                                         the report and JupyterLab in Chromium, which it needs
 #   make lab                                                open JupyterLab
 #   make notebooks                                          renew the outputs of the committed notebooks
@@ -15,9 +15,9 @@ BIN     := $(VENV)/bin
 READY   := $(VENV)/.installed
 # The versions that were tested together; `make CONSTRAINTS= …` takes whatever the ranges of pyproject.toml allow now.
 CONSTRAINTS ?= constraints.txt
-# Tests share the processors by processes of one thread each: most of what they do is no work for two. A file of tests,
-# or a notebook, stays in one process.
-JOBS    ?= 2
+# Tests share the processors by processes of one thread each: most of what they do is no work for two, and much of it is
+# waiting. A file of tests, or a notebook, stays in one process.
+JOBS    ?= 4
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 ifneq ($(strip $(FER_DATA)),)
@@ -34,9 +34,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
+# Not compiled: most of what is installed is never imported, and the rest is compiled when it first is.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
+	$(BIN)/pip install --quiet --no-compile $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
 	touch $@
 
 install: $(READY)

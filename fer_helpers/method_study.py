@@ -26,8 +26,8 @@ from .data import FaceSet
 from .emotions import class_set
 from .files import FerError, read_json, write_atomic, write_json
 from .methods import METHODS, Answers, answers, compare_methods, kept_accuracy, stress, trial_config, trials, tuned
-from .runs import train_run
-from .training import Diverged
+from .runs import teacher_config, train_run
+from .training import Diverged, fit, prepare_faces
 
 #: Columns of tuning.csv, as of `methods.tune_method`.
 TRIAL = ["method", "setting", "value", "factor", "val_accuracy"]
@@ -93,7 +93,7 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
     ----------
     names : of `methods.METHODS`; "plain" is always among them.
     folder : what is finished is kept there at once, and never done twice.
-    store : of the runs themselves, see `runs.train_run`; of no use to a study that goes on elsewhere.
+    store : of the runs themselves, see `runs.train_run`; trials keep none.
     processes : trainings at a time, each with its share of the processor.
     seconds : begin no training after these.
 
@@ -248,9 +248,12 @@ def _begin(faces: FaceSet, store: str | None, device: str, threads: int) -> None
 def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:
     faces, store, device = _ours["faces"], _ours["store"], _ours["device"]
     try:
+        if not images:  # a trial, of which nothing but its validation counts
+            teacher = train_run(teacher_config(config), faces, store, device, False).model() if config.teacher else None
+            fitted = fit(config, prepare_faces(config, faces), None, device, False, teacher)
+            return {"val_accuracy": kept_accuracy(fitted.history, fitted.best_epoch)}
         run = train_run(config, faces, store, device, progress=False)
     except Diverged:
         return None
-    return {"val_accuracy": kept_accuracy(run), "seconds": run.environment["train_seconds"],
-            "weights": sum(p.numel() for p in run.model().parameters()),
-            "answers": answers(run, stress(run, faces, images, device)) if images else None}
+    return {"seconds": run.environment["train_seconds"], "weights": sum(p.numel() for p in run.model().parameters()),
+            "answers": answers(run, stress(run, faces, images, device))}

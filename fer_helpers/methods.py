@@ -142,7 +142,7 @@ def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | N
     for strength, factor in trials(method):
         trial = trial_config(config, method, strength, factor)
         (setting, value), = strength.items()
-        rows += [(method, setting, value, factor, kept_accuracy(run), run)
+        rows += [(method, setting, value, factor, kept_accuracy(run.history, run.environment["best_epoch"]), run)
                  for run in converging_runs([trial], faces, store)]
     if not rows:
         raise FerError(f"method={method!r}: all trials diverged; lower lr")
@@ -158,10 +158,9 @@ def tuned(config: TrainConfig, table: pd.DataFrame) -> TrainConfig:
     return trial_config(config, best["method"], strength, best["factor"])
 
 
-def kept_accuracy(run: Run) -> float:
-    """Validation accuracy of the epoch whose weights were kept."""
-    history = run.history.set_index("epoch")
-    return float(history.loc[run.environment["best_epoch"], "val_accuracy"])
+def kept_accuracy(history: pd.DataFrame, best_epoch: int) -> float:
+    """Validation accuracy of the epoch whose weights were kept, see `training.Fitted`."""
+    return float(history.set_index("epoch").loc[best_epoch, "val_accuracy"])
 
 
 # --- Outcomes, over seeds and images at once -------------------------------------------------------------------------
