@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from .evaluation import BINS, confidence_bin
 from .files import FerError
 from .intervals import BOOTSTRAPS, Estimate, percentiles, wilson
 
@@ -92,10 +93,10 @@ def ece_change(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootst
                seed: int = 0) -> Estimate:
     """Expected calibration error of ``after`` minus that of ``before``, (N, C) each, by a paired bootstrap."""
     gaps = [(probs.argmax(1) == labels) - probs.max(1) for probs in (before, after)]
-    bins = [np.minimum((probs.max(1) * 15).astype(int), 14) for probs in (before, after)]
+    bins = [confidence_bin(probs.max(1)) for probs in (before, after)]
 
     def change(rows: np.ndarray | slice) -> float:
-        first, second = (np.abs(np.bincount(number[rows], gap[rows], 15)).sum() / len(labels)
+        first, second = (np.abs(np.bincount(number[rows], gap[rows], BINS)).sum() / len(labels)
                          for number, gap in zip(bins, gaps, strict=True))
         return float(second - first)
 

@@ -13,6 +13,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from .files import FerError
 from .intervals import BOOTSTRAPS, Estimate, percentiles
 
+BINS = 15  # of confidence, for the expected calibration error
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -168,14 +170,19 @@ def evaluate(labels: np.ndarray, probs: np.ndarray, classes: tuple[str, ...], ma
         majority=percentiles((labels == majority).mean(), true[:, majority] / len(labels)))
 
 
-def calibration_bins(labels: np.ndarray, probs: np.ndarray, bins: int = 15) -> pd.DataFrame:
+def confidence_bin(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """int (N,): which of ``bins`` of equal width each confidence, 0..1, lies in."""
+    return np.asarray(np.minimum((confidence * bins).astype(int), bins - 1))
+
+
+def calibration_bins(labels: np.ndarray, probs: np.ndarray, bins: int = BINS) -> pd.DataFrame:
     """The reliability diagram's numbers, per bin of equal width in confidence: images, confidence, accuracy.
 
     Empty bins are left out. The expected calibration error is the mean of ``|accuracy − confidence|``, weighted by
     images.
     """
     confidence, correct = probs.max(1), probs.argmax(1) == labels
-    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    number = confidence_bin(confidence, bins)
     table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": correct.astype(float)})
     grouped = table.groupby("bin")
     return grouped.mean().assign(images=grouped.size())[["images", "confidence", "accuracy"]]
@@ -241,11 +248,11 @@ def _calibration(labels: np.ndarray, probs: np.ndarray, bootstraps: int, random:
     bins = calibration_bins(labels, probs)
     value = (bins["images"] * (bins["accuracy"] - bins["confidence"]).abs()).sum() / len(labels)
     gap = (probs.argmax(1) == labels) - probs.max(1)
-    number = np.minimum((probs.max(1) * 15).astype(int), 14)
+    number = confidence_bin(probs.max(1))
     samples = np.empty(bootstraps)
     for draw in range(bootstraps):
         index = random.integers(0, len(labels), len(labels))
-        samples[draw] = np.abs(np.bincount(number[index], gap[index], 15)).sum() / len(labels)
+        samples[draw] = np.abs(np.bincount(number[index], gap[index], BINS)).sum() / len(labels)
     return percentiles(value, samples)
 
 

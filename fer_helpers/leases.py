@@ -16,10 +16,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .files import FerError, explain_os_errors, write_atomic
+from .files import FerError, check_file, explain_os_errors, write_atomic
 
 #: Seconds between renewals, and without one until a lease counts as abandoned.
 BEAT, PATIENCE = 2.0, 20.0
+_MOST_BYTES = 1024
 
 
 @contextlib.contextmanager
@@ -130,6 +131,6 @@ def _renew(path: Path, token: str, beat: float, over: threading.Event) -> None:
 
 
 def _read(path: Path) -> str:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8")
+    with contextlib.suppress(FerError, OSError, UnicodeDecodeError):  # who waits at a pipe waits for ever
+        return check_file(path, _MOST_BYTES).read_text(encoding="utf-8")
     return ""

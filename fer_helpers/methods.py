@@ -21,6 +21,7 @@ from .config import TrainConfig
 from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from .data import FaceSet
 from .emotions import REGIONS
+from .evaluation import BINS, confidence_bin
 from .files import FerError, write_atomic
 from .intervals import holm
 from .occlusions import OCCLUSIONS
@@ -236,7 +237,8 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
     runs : a list by method, with equal seeds in equal places; all were tested on the same images.
     classes : the class names.
     reference : the plain ResNet50, whose errors on corrupted images are 1 on the scale of mCE (Hendrycks & Dietterich
-        2019, arXiv:1903.12261); may be empty where no errors were measured.
+        2019, arXiv:1903.12261); may be empty where no errors were measured. A corruption on which it never errs is
+        left out.
 
     Returns
     -------
@@ -269,10 +271,10 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
             value, gap = samples[:, number], gaps[:, number]
             if np.isnan(value[0]):
                 continue
-            worth, apart = ((column[0], *np.quantile(column[1:], (0.025, 0.975))) for column in (value, gap))
+            worth, apart = ((column[0], *np.nanquantile(column[1:], (0.025, 0.975))) for column in (value, gap))
             # Counting resamples could say no less than 2 / BOOTSTRAPS, far above 5% once corrected for so many rows:
             # hence the normal distribution with the bootstrap's spread.
-            spread = gap[1:].std()
+            spread = np.nanstd(gap[1:])
             p_value = 2 * norm.sf(abs(gap[0]) / spread) if spread else float(gap[0] == 0)
             rows.append((name, outcome, *worth, *(apart if name != baseline else (np.nan,) * 3),
                          p_value if name != baseline else np.nan, seeds, images))
@@ -299,7 +301,7 @@ class _Weights:
         correct, new = (true == answered).astype(float), (~table["in_train"].to_numpy(bool)).astype(float)
         total = self.weights.sum(1)
         confidence = table["confidence"].to_numpy()
-        bins = np.minimum((confidence * 15).astype(int), 14)
+        bins = confidence_bin(confidence)
         fear, anger, happiness = (self.classes.index(name) for name in ("fear", "anger", "happiness"))
         mean_ce = partial = favourite = np.full(len(total), np.nan)
         if run.errors is not None:
@@ -307,13 +309,15 @@ class _Weights:
             hidden = self._means(run.errors[["nothing", *(f"hidden {region}" for region in REGIONS)]])
             favourite = hidden[:, 1:].max(1) - hidden[:, 0]
         if run.errors is not None and normal is not None:
-            mean_ce = (self._means(run.errors[list(CORRUPTIONS)]) / normal).mean(1)
+            # Where the reference never errs there is nothing to measure by.
+            known, ratio = normal > 0, self._means(run.errors[list(CORRUPTIONS)]) / np.where(normal > 0, normal, np.inf)
+            mean_ce = np.where(known.any(1), ratio.sum(1) / np.maximum(known.sum(1), 1), np.nan)
         return np.stack([
             hits.sum(1) / total, self.weights @ (correct * new) / (self.weights @ new),
             (2 * hits / np.maximum(of + given, 1)).mean(1), hits[:, fear] / np.maximum(of[:, fear], 1),
             confusion[:, fear, happiness] / np.maximum(of[:, fear], 1),
             confusion[:, anger, happiness] / np.maximum(of[:, anger], 1),
-            np.abs(self._sums(bins, correct - confidence, 15)).sum(1) / total, mean_ce, partial, favourite], 1)
+            np.abs(self._sums(bins, correct - confidence, BINS)).sum(1) / total, mean_ce, partial, favourite], 1)
 
     def corrupted(self, runs: list[Answers]) -> np.ndarray | None:
         """float64 (B, corruptions): mean wrong answers of several runs, or None."""

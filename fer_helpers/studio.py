@@ -53,7 +53,7 @@ class FaceStudio(Explorer):
         self.settings = {name: _slider(name.replace("_", " "), middle, low, high)
                          for name, (low, middle, high) in RANGES.items() if name != "occluder"}
         self.settings["occluder"] = Dropdown(options=OCCLUDERS, value=0.0, description="hidden by",
-                                             layout=Layout(width="345px"), style={"description_width": "165px"})
+                                             layout=Layout(width="360px"), style={"description_width": "185px"})
         for slider in (*self.units.values(), *self.settings.values()):
             slider.observe(self._moved, "value")
         presets = [self._preset(name) for name in EMOTIONS]
@@ -170,8 +170,8 @@ def face_studio(network: Pretrained | None = None) -> FaceStudio:
 
 def _slider(name: str, value: float, low: float, high: float) -> FloatSlider:
     return FloatSlider(value=value, min=low, max=high, step=_step(low, value, high), description=name,
-                       readout_format=".2f" if high - low > 0.1 else ".3f", layout=Layout(width="345px"),
-                       style={"description_width": "165px"}, tooltip=name)
+                       readout_format=".2f" if high - low > 0.1 else ".3f", layout=Layout(width="360px"),
+                       style={"description_width": "185px"}, tooltip=name)
 
 
 def _step(low: float, value: float, high: float) -> float:

@@ -139,6 +139,11 @@ def test_a_lease_that_nobody_can_have_written_runs_out(content, tmp_path):
     assert taken_after(tmp_path / "lease") < 30
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "lease")
+    assert taken_after(tmp_path / "lease") < 30
+
+
 def test_one_who_slept_too_long_leaves_the_next_holders_lease_alone(tmp_path):
     with holder(tmp_path / "lease", tmp_path / "log", 0.5) as sleeper:
         os.kill(sleeper.pid, signal.SIGSTOP)

@@ -128,6 +128,15 @@ def test_mean_corruption_error_is_relative_to_the_reference():
     assert found["plain", "mCE"] == pytest.approx(1) and found["half", "mCE"] == pytest.approx(0.5)
 
 
+def test_a_corruption_on_which_the_reference_never_errs_does_not_count():
+    one = made_up(0.5, 1)
+    blind = Answers(one.table, one.errors.assign(jpeg=0))
+    found = compare_methods({"plain": [one]}, SIX, [blind]).set_index("outcome")["value"]
+    assert found["mCE"] == pytest.approx(1)
+    unerring = Answers(one.table, one.errors * 0)
+    assert "mCE" not in set(compare_methods({"plain": [one]}, SIX, [unerring])["outcome"])
+
+
 def test_partial_faces_and_the_favourite_region_by_hand():
     one = made_up(0.5, 1)
     one.errors[list(OCCLUSIONS)] = 2
