@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +244,16 @@ _ours: dict[str, Any] = {}
 
 
 def _begin(faces: FaceSet, store: str | None, device: str, threads: int) -> None:
+    if parent := parent_process():
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     _ours.update(faces=faces, store=store, device=device)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Processes of a crew keep each other's queue open: none would notice that the one who gives orders is gone."""
+    parent.join()
+    os._exit(1)
 
 
 def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:

@@ -1,9 +1,13 @@
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from conftest import easy_faces
+from farm import wait_until
 
 from fer_helpers import methods
 from fer_helpers.config import TrainConfig
@@ -251,6 +255,25 @@ def test_a_study_goes_on_elsewhere_under_the_same_protocol_only(faces, tmp_path,
     pd.testing.assert_frame_equal(more.tuning, first.tuning)
     with pytest.raises(FerError, match="another protocol"):
         study_methods(replace(protocol, images=3), faces, [], tmp_path / "study")
+
+
+def test_a_killed_study_leaves_no_process_behind(faces, tmp_path):
+    code = f"""
+from fer_helpers.config import TrainConfig
+from fer_helpers.method_study import Protocol, study_methods
+from fer_helpers.readers import load_faces
+if __name__ == "__main__":
+    slow = TrainConfig(arch="compact", epochs=1000, precision="fp32")
+    study_methods(Protocol({{"slow": slow}}, {{"slow": 1}}, {{}}), load_faces("synthetic"), [], {str(tmp_path)!r},
+                  processes=2)
+"""
+    (tmp_path / "study.py").write_text(code)
+    client = psutil.Popen([sys.executable, tmp_path / "study.py"], env=os.environ | {"TQDM_DISABLE": "1"})
+    wait_until(lambda: sum(child.num_threads() > 1 for child in client.children()) >= 2)
+    children = client.children()
+    client.kill()
+    client.wait()
+    assert not psutil.wait_procs(children, 30)[1]
 
 
 def test_the_overview_names_every_method_and_its_settings():
