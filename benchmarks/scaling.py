@@ -1,6 +1,6 @@
 """How much faster two workers finish a sweep than one: runs a minute of each, and the efficiency.
 
-    python benchmarks/scaling.py [--runs 8] [--workers 1 2] [--epochs 6]
+    python benchmarks/scaling.py [--runs 6] [--workers 1 2] [--train-limit 2000]
 
 Each worker trains with one thread, so that two of them have twice the processor of one. The sweeps take turns and are
 of other seeds, hence all is trained.
@@ -21,10 +21,10 @@ def main() -> None:
     from fer_helpers.readers import load_faces
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--train-limit", type=int, default=2000, help="images of an epoch, of which a run has one")
+    parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     load_faces("", progress=False)  # drawn once, before the clock runs
     seconds = dict.fromkeys(options.workers, 0.0)
@@ -33,7 +33,7 @@ def main() -> None:
             workers = options.workers[number % len(options.workers)]
             seeds = [number * options.runs + seed for seed in range(options.runs)]
             start = time.perf_counter()
-            table = sweep({"arch": ["compact"], "epochs": [options.epochs], "seed": seeds}, store=store,
+            table = sweep({"arch": ["compact"], "epochs": [1], "train_limit": [options.train_limit], "seed": seeds}, store=store,
                           cluster=Cluster(jobs=workers), limits=Limits(threads=1))
             seconds[workers] += time.perf_counter() - start
             assert set(table["status"]) == {"finished"}
