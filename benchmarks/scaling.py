@@ -33,8 +33,8 @@ def main() -> None:
             workers = options.workers[number % len(options.workers)]
             seeds = [number * options.runs + seed for seed in range(options.runs)]
             start = time.perf_counter()
-            table = sweep({"arch": ["compact"], "epochs": [1], "train_limit": [options.train_limit], "seed": seeds}, store=store,
-                          cluster=Cluster(jobs=workers), limits=Limits(threads=1))
+            table = sweep({"arch": ["compact"], "epochs": [1], "train_limit": [options.train_limit], "seed": seeds},
+                          store=store, cluster=Cluster(jobs=workers), limits=Limits(threads=1))
             seconds[workers] += time.perf_counter() - start
             assert set(table["status"]) == {"finished"}
     first = options.workers[0]
