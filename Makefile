@@ -34,10 +34,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
-# Not compiled: most of what is installed is never imported, and the rest is compiled when it first is.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
+	$(BIN)/pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
 	touch $@
 
 install: $(READY)
