@@ -16,9 +16,9 @@ READY   := $(VENV)/.installed
 # The versions that were tested together; `make CONSTRAINTS= …` takes whatever the ranges of pyproject.toml allow now.
 CONSTRAINTS ?= constraints.txt
 # Tests share the processors by processes of one thread each: most of what they do is no work for two, and much of it is
-# waiting. A file of tests, or a notebook, stays in one process.
+# waiting, which notebooks do not. A file of tests, or a notebook, stays in one process.
 JOBS    ?= 4
-PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 ifneq ($(strip $(FER_DATA)),)
 # Kernels start in other folders: a path must not depend on this one. Names such as "synthetic" stay as they are.
@@ -45,10 +45,10 @@ report: $(READY)
 	$(BIN)/fer report --profile $(PROFILE) --out report
 
 test: lint
-	$(PYTEST) tests --ignore tests/ui
+	$(PYTEST) -n $(JOBS) tests --ignore tests/ui
 	# Committed outputs belong to the embedded faces; a store of its own, so that every run is trained here and now.
 	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
-	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(PYTEST) --nbval-lax notebooks
+	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(PYTEST) -n logical --nbval-lax notebooks
 
 test-ui: $(READY)
 	$(BIN)/python -m pytest tests/ui
