@@ -1,9 +1,9 @@
 """All methods on FER2013's six classes under one protocol: tuned, then trained with several seeds on two networks.
 
-Hours on two cores, minutes on a GPU; whatever is finished is kept at once in the folder, and the command goes on from
-there. At its end the tables that notebooks 05 and 06 and the README show are kept among the recorded results.
+Hours on two cores, minutes on a GPU; whatever is finished is kept at once among the recorded results, and the command
+goes on from there. Once a seed of every method is finished, so are the tables that notebooks 05 and 06 show.
 
-    python benchmarks/methods.py --data FOLDER --folder FOLDER [--processes 2] [--seconds 3600] [--seeds 5]
+    python benchmarks/methods.py --data FOLDER [--folder FOLDER] [--processes 2] [--seconds 3600] [--seeds 5]
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from fer_helpers.config import TrainConfig
 from fer_helpers.method_study import Protocol, study_methods
 from fer_helpers.methods import METHODS
 from fer_helpers.readers import load_faces
+from fer_helpers.runs import results_folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default="", help="folder, CSV or zip; empty takes FER_DATA")
-    parser.add_argument("--folder", type=Path, required=True, help="where what is finished is kept")
+    parser.add_argument("--folder", type=Path, default=results_folder() / "05_class_ambiguity" / "study",
+                        help="where what is finished is kept")
     parser.add_argument("--store", default=None, help="folder of the runs themselves")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
@@ -29,7 +31,7 @@ def main() -> None:
     parser.add_argument("--resnet-seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--train-limit", type=int, default=12000)
-    parser.add_argument("--images", type=int, default=200, help="test images that are corrupted and hidden")
+    parser.add_argument("--images", type=int, default=100, help="test images that are corrupted and hidden")
     options = parser.parse_args()
     faces = load_faces(options.data)
     recipe = dict(optimizer="muon", schedule="onecycle", augmentation="standard", epochs=options.epochs,
@@ -42,10 +44,12 @@ def main() -> None:
     if study.outcomes.empty:
         return
     print(study.outcomes.query("outcome == 'accuracy'").to_string(), study.costs.to_string(), sep="\n")
+    if set(study.outcomes.query("network == 'compact'")["method"]) != set(METHODS):
+        return
     tables = {"tuning": study.tuning, "outcomes": study.outcomes, "costs": study.costs}
     findings.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
-        command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --folder study")
+        command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Linear evaluation at 1, 10 and 100% of the labels, of a network that never saw a
 of them, and of one that was not trained; and, trained by text without one class, how well the sentences about that
 class find its images. An hour or two on two cores; every row is kept at once, and the command goes on from there.
 
-    python benchmarks/transfer.py --data FOLDER --folder FOLDER [--epochs 4] [--train-limit 12000]
+    python benchmarks/transfer.py --data FOLDER [--folder FOLDER] [--epochs 4] [--train-limit 12000]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fer_helpers.files import write_atomic
 from fer_helpers.methods import with_method
 from fer_helpers.models import create_model
 from fer_helpers.readers import load_faces
-from fer_helpers.runs import train_run
+from fer_helpers.runs import results_folder, train_run
 from fer_helpers.training import prepare_faces
 from fer_helpers.transfer import linear_evaluation, zero_shot
 
@@ -62,7 +62,8 @@ def unseen(config: TrainConfig, name: str, faces: FaceSet) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default="", help="folder, CSV or zip; empty takes FER_DATA")
-    parser.add_argument("--folder", type=Path, required=True, help="where what is finished is kept")
+    parser.add_argument("--folder", type=Path, default=results_folder() / "05_class_ambiguity" / "study",
+                        help="where what is finished is kept")
     parser.add_argument("--store", default=None, help="folder of the runs themselves")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--train-limit", type=int, default=12000)
@@ -81,8 +82,7 @@ def main() -> None:
                        for name in class_set(6)])
     print(texts.to_string())
     findings.keep("05_class_ambiguity", faces, recipe, {"linear": lines.set_index("way"), "unseen": texts.set_index(
-        "unseen")}, part="transfer", command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name} "
-                                             "--folder transfer")
+        "unseen")}, part="transfer", command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name}")
 
 
 if __name__ == "__main__":
