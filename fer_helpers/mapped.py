@@ -112,6 +112,9 @@ def open_mapped(folder: Path | str, source: str = "") -> FaceSet:
     try:
         if manifest["format"] != _FORMAT:
             raise ValueError(f"format {manifest['format']!r} is that of another version")
+        # A name must not lead to a file elsewhere.
+        if foreign := set(manifest["files"]) - {_IMAGES, _COLUMNS, _REGIONS}:
+            raise ValueError(f"{sorted(foreign)[0]!r} is none of its files")
         for name in {_IMAGES, _COLUMNS, *manifest["files"]}:
             _check(folder / name, manifest["files"][name])
         check_unpacked(folder / _COLUMNS, (1 << 20) + _MOST_OF_FACE * manifest["images"])

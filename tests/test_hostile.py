@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import socket
@@ -401,6 +402,19 @@ def test_a_pickle_behind_a_right_manifest_is_not_unpacked(folder, lay, payloads)
         path.write_bytes(good[0])
         manifest.write_text(good[1])
     assert not (folder / "hacked").exists()
+
+
+def test_a_manifest_leads_to_no_file_elsewhere(folder, lay, tmp_path):
+    lay("mapped", folder)
+    manifest, secret = folder / "mapped" / mapped.MANIFEST, tmp_path / "secret"
+    secret.write_text("not to be looked at")
+    known = json.loads(manifest.read_text())
+    for name in (str(secret), os.path.relpath(secret, manifest.parent)):
+        # Rightly described: without a refusal it would be read, and nobody would know.
+        rest = known["files"] | {name: {"sha256": mapped._hash(secret), "bytes": secret.stat().st_size, "time": 0}}
+        manifest.write_text(json.dumps(known | {"files": rest}))
+        with pytest.raises(FerError, match=f"{re.escape(str(manifest))}: .*none of its files"):
+            load_faces(folder / "mapped")
 
 
 @pytest.mark.parametrize("value", ["!!python/object/apply:os.system [touch hacked]", "!!bool x", "!!timestamp x",
