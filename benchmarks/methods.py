@@ -1,7 +1,7 @@
 """All methods on FER2013's six classes under one protocol: tuned, then trained with several seeds on two networks.
 
 Hours on two cores, minutes on a GPU; whatever is finished is kept at once among the recorded results, and the command
-goes on from there. Once a seed of every method is finished, so are the tables that notebooks 05 and 06 show.
+goes on from there. Once a seed of every method is finished, so are the tables, as findings.
 
     python benchmarks/methods.py --data FOLDER [--folder FOLDER] [--processes 2] [--seconds 3600] [--seeds 5]
 """

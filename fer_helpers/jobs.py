@@ -64,14 +64,12 @@ class Outcome:
     status : one of `FINISHED`, `SKIPPED`, `FAILED`, `REFUSED`, `LOST`, `CANCELLED`, `PRUNED`.
     error : in one line, "" if none.
     seconds : wall-clock time.
-    worker : who did it.
     final : whether trying again can only end the same.
     """
 
     status: str
     error: str = ""
     seconds: float = 0.0
-    worker: str = ""
     final: bool = False
 
 
@@ -85,12 +83,11 @@ def package_identity() -> str:
 
 def work(job: Job, cancelled: Callable[[], bool] = lambda: False) -> Outcome:
     """Train the job's run, unless it is finished; a failure is kept in the run's failure.json."""
-    worker = f"{platform.node()} {os.getpid()}"
     if job.package != package_identity():
-        return Outcome(REFUSED, f"worker {worker} has fer_helpers {package_identity()}, the sweep {job.package}; "
-                       "install the same on all machines", worker=worker)
+        return Outcome(REFUSED, f"worker {platform.node()} {os.getpid()} has fer_helpers {package_identity()}, the "
+                       f"sweep {job.package}; install the same on all machines")
     if job.finished:
-        return Outcome(SKIPPED, worker=worker)
+        return Outcome(SKIPPED)
     try:
         with tempfile.TemporaryDirectory() as folder:
             notebook = Path(folder) / job.name
@@ -100,12 +97,12 @@ def work(job: Job, cancelled: Callable[[], bool] = lambda: False) -> Outcome:
         if not error and not job.finished:
             error, final = f"{job.folder}: was not written; give all machines the same data and store", True
         if cancelled():
-            return Outcome(CANCELLED, seconds=done.seconds, worker=worker)
+            return Outcome(CANCELLED, seconds=done.seconds)
         if error:
             write_json(job.folder / "failure.json", {"error": error})
     except (FerError, OSError) as reason:  # the store cannot be written, say
-        return Outcome(FAILED, f"{type(reason).__name__}: {reason}", worker=worker)
-    return Outcome(FAILED if error else FINISHED, error, done.seconds, worker, final)
+        return Outcome(FAILED, f"{type(reason).__name__}: {reason}")
+    return Outcome(FAILED if error else FINISHED, error, done.seconds, final)
 
 
 def work_for_dask(job: Job) -> Outcome:
