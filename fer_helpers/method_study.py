@@ -28,11 +28,11 @@ from .config import TrainConfig
 from .data import FaceSet
 from .emotions import class_set
 from .files import FerError, read_json, write_atomic, write_json
-from .methods import METHODS, Answers, answers, compare_methods, kept_accuracy, stress, trial_config, trials, tuned
+from .methods import METHODS, Answers, answers, compare_methods, stress, trial_config, trials, tuned
 from .runs import teacher_config, train_run
 from .training import Diverged, fit, prepare_faces
 
-#: Columns of tuning.csv, as of `methods.tune_method`.
+#: Columns of tuning.csv: the setting tried and its value, the factor of the rate, accuracy on validation images.
 TRIAL = ["method", "setting", "value", "factor", "val_accuracy"]
 
 
@@ -71,7 +71,8 @@ class MethodStudy:
 
     Attributes
     ----------
-    tuning : every trial of every method, see `methods.tune_method`, without the runs.
+    tuning : every trial of every method, best first: method, setting, value (as text), factor (of the rate),
+        val_accuracy (of the kept epoch; 0 where it diverged).
     outcomes : `methods.compare_methods` of every network, with a column ``network``: of the methods and seeds that are
         finished, seed for seed.
     costs : network, method, seconds (of training, mean over seeds), weights (count), and both relative to plain as
@@ -119,7 +120,7 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
 
 
 def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.DataFrame:
-    """The finished trials, best first; those that diverged with an accuracy of 0."""
+    """The finished trials, as `MethodStudy.tuning`."""
     done = pd.read_csv(path, dtype={"value": str}) if path.exists() else pd.DataFrame(columns=TRIAL)
     seen = set(zip(done["method"], done["value"], done["factor"], strict=True))
     todo = [((name, strength, factor), trial_config(protocol.short, name, strength, factor))
@@ -128,15 +129,17 @@ def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.D
     for (name, strength, factor), result in crew.train(todo, 0, "tuning"):
         (setting, value), = strength.items()
         row = (name, setting, str(value), factor, result["val_accuracy"] if result else 0.0)
-        done = pd.concat([done, pd.DataFrame([row], columns=TRIAL)] if len(done) else
-                         [pd.DataFrame([row], columns=TRIAL)], ignore_index=True)
-        done = done.sort_values(["method", "val_accuracy"], ascending=[True, False], kind="stable", ignore_index=True)
+        done = pd.DataFrame([*done.itertuples(index=False, name=None), row], columns=TRIAL).sort_values(
+            ["method", "val_accuracy"], ascending=[True, False], kind="stable", ignore_index=True)
         write_atomic(path, functools.partial(done.to_csv, index=False))
     return done[done["method"].isin(names)]
 
 
 def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: Path, crew: _Crew) -> int:
     """Train what is not in the folder yet, seed by seed; how many remain."""
+    best = tuning.groupby("method")["val_accuracy"].max()
+    if len(hopeless := best.index[best == 0]):
+        raise FerError(f"method={hopeless[0]!r}: all trials diverged; lower lr, and delete tuning.csv in {folder}")
     todo = []
     for seed in range(max(protocol.seeds.values())):
         for network, recipe in protocol.recipes.items():
@@ -154,7 +157,8 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
         path = folder / network / "costs.csv"
         row = pd.DataFrame([(name, seed, result["seconds"], result["weights"])],
                            columns=["method", "seed", "seconds", "weights"])
-        costs = pd.concat([pd.read_csv(path), row]) if path.exists() else row
+        # Written before the answers, which say that a run is done: one that is done again has its row already.
+        costs = pd.concat([pd.read_csv(path), row]).drop_duplicates(["method", "seed"]) if path.exists() else row
         write_atomic(path, functools.partial(costs.to_csv, index=False))
         table = result["answers"].table.join(result["answers"].errors)
         # gzip by a fixed time: the same answers are the same file.
@@ -262,7 +266,7 @@ def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:
         if not images:  # a trial, of which nothing but its validation counts
             teacher = train_run(teacher_config(config), faces, store, device, False).model() if config.teacher else None
             fitted = fit(config, prepare_faces(config, faces), None, device, False, teacher)
-            return {"val_accuracy": kept_accuracy(fitted.history, fitted.best_epoch)}
+            return {"val_accuracy": float(fitted.history["val_accuracy"].iloc[fitted.best_epoch - 1])}
         run = train_run(config, faces, store, device, progress=False)
     except Diverged:
         return None

@@ -25,7 +25,6 @@ from .evaluation import BINS, confidence_bin
 from .files import FerError, write_atomic
 from .intervals import holm
 from .occlusions import OCCLUSIONS
-from .rates import converging_runs
 from .regions import hide, region_masks
 from .runs import Run
 from .training import choose_device, predict_logits
@@ -126,42 +125,15 @@ def trial_config(config: TrainConfig, method: str, strength: Mapping[str, Any], 
     return dataclasses.replace(with_method(config, method, **strength), lr=float(f"{config.rate * factor:.2g}"))
 
 
-def tune_method(config: TrainConfig, faces: FaceSet, method: str, store: str | None = None) -> pd.DataFrame:
-    """Try a method in eight ways on the validation images.
-
-    Parameters
-    ----------
-    config : of the short trainings, but for the method's settings; its rate is the one that factors multiply.
-    faces : the whole data set, as for `runs.train_run`. Its test images are not looked at for the choice.
-
-    Returns
-    -------
-    Data frame, best first: method, setting, value, factor (of the rate), val_accuracy (of the kept epoch) and run.
-    Trials that diverged are left out; a method of which all did is a `FerError`.
-    """
-    rows = []
-    for strength, factor in trials(method):
-        trial = trial_config(config, method, strength, factor)
-        (setting, value), = strength.items()
-        rows += [(method, setting, value, factor, kept_accuracy(run.history, run.environment["best_epoch"]), run)
-                 for run in converging_runs([trial], faces, store)]
-    if not rows:
-        raise FerError(f"method={method!r}: all trials diverged; lower lr")
-    table = pd.DataFrame(rows, columns=["method", "setting", "value", "factor", "val_accuracy", "run"])
-    return table.sort_values("val_accuracy", ascending=False, kind="stable", ignore_index=True)
-
-
 def tuned(config: TrainConfig, table: pd.DataFrame) -> TrainConfig:
-    """``config`` with the best of `tune_method`'s trials: the method, its strength, and its factor of the rate."""
+    """``config`` with the best of a method's `trials`: the method, its strength, and its factor of the rate.
+
+    ``table`` has a row each, best first: method, value (of the strength, as text) and factor.
+    """
     best = table.iloc[0]
     strength = next(strength for strength, factor in trials(best["method"])
-                    if factor == best["factor"] and list(map(str, strength.values())) == [str(best["value"])])
+                    if factor == best["factor"] and list(map(str, strength.values())) == [best["value"]])
     return trial_config(config, best["method"], strength, best["factor"])
-
-
-def kept_accuracy(history: pd.DataFrame, best_epoch: int) -> float:
-    """Validation accuracy of the epoch whose weights were kept, see `training.Fitted`."""
-    return float(history.set_index("epoch").loc[best_epoch, "val_accuracy"])
 
 
 # --- Outcomes, over seeds and images at once -------------------------------------------------------------------------

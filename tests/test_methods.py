@@ -23,7 +23,6 @@ from fer_helpers.methods import (
     compare_methods,
     trial_config,
     trials,
-    tune_method,
     tuned,
     with_method,
 )
@@ -85,21 +84,20 @@ def test_a_method_that_augments_differs_from_plain_by_that_alone():
     assert with_method(config, "region_dropout") == replace(config, augmentation="flip+hide")
 
 
-def test_tuning_tries_all_eight_and_hands_on_the_best(faces):
-    found = tune_method(replace(TINY, arch="compact", epochs=1), faces, "focal")
-    assert len(found) == 8 and found["val_accuracy"].is_monotonic_decreasing
-    best = found.iloc[0]["run"].config
-    chosen = tuned(replace(TINY, epochs=5, lr=0.02), found)
-    assert chosen.focal == best.focal and chosen.lr == pytest.approx(0.02 * best.lr / TINY.lr)
-    assert chosen.epochs == 5
+def test_the_best_trial_is_handed_on_to_a_longer_training():
+    strength, factor = trials("focal")[2]
+    table = pd.DataFrame([("focal", str(strength["focal"]), factor), ("focal", "0.5", 0.5)],
+                         columns=["method", "value", "factor"])
+    chosen = tuned(replace(TINY, epochs=5, lr=0.02), table)
+    assert chosen.focal == strength["focal"] and chosen.lr == pytest.approx(0.02 * factor) and chosen.epochs == 5
 
 
-def test_a_method_whose_every_trial_diverges_is_named(faces):
+def test_a_method_whose_every_trial_diverges_is_named(faces, tmp_path):
     # Weight decay times rate far above two: every step turns the weights round and makes them larger.
     config = replace(TINY, arch="simple_cnn", optimizer="sgd", lr=50.0, weight_decay=10.0, schedule="constant",
                      epochs=6)
     with pytest.raises(FerError, match="method='plain': all trials diverged; lower lr"):
-        tune_method(config, faces, "plain")
+        study_methods(Protocol({"small": config}, {"small": 1}, {}), faces, [], tmp_path)
 
 
 # --- outcomes
