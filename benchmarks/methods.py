@@ -19,18 +19,24 @@ from fer_helpers.readers import load_faces
 from fer_helpers.runs import results_folder
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def study_options(about: str) -> argparse.ArgumentParser:
+    """What this script and `transfer.py` are told alike."""
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--data", default="", help="folder, CSV or zip; empty takes FER_DATA")
     parser.add_argument("--folder", type=Path, default=results_folder() / "05_class_ambiguity" / "study",
                         help="where what is finished is kept")
     parser.add_argument("--store", default=None, help="folder of the runs themselves")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--train-limit", type=int, default=12000)
+    return parser
+
+
+def main() -> None:
+    parser = study_options(__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
     parser.add_argument("--seeds", type=int, default=5, help="of the compact network")
     parser.add_argument("--resnet-seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--train-limit", type=int, default=12000)
     parser.add_argument("--images", type=int, default=100, help="test images that are corrupted and hidden")
     options = parser.parse_args()
     faces = load_faces(options.data)

@@ -9,12 +9,12 @@ class find its images. An hour or two on two cores; every row is kept at once, a
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from methods import study_options
 
 from fer_helpers import findings
 from fer_helpers.config import TrainConfig
@@ -24,7 +24,7 @@ from fer_helpers.files import write_atomic
 from fer_helpers.methods import with_method
 from fer_helpers.models import create_model
 from fer_helpers.readers import load_faces
-from fer_helpers.runs import results_folder, train_run
+from fer_helpers.runs import train_run
 from fer_helpers.training import prepare_faces
 from fer_helpers.transfer import linear_evaluation, zero_shot
 
@@ -60,14 +60,7 @@ def unseen(config: TrainConfig, name: str, faces: FaceSet) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", default="", help="folder, CSV or zip; empty takes FER_DATA")
-    parser.add_argument("--folder", type=Path, default=results_folder() / "05_class_ambiguity" / "study",
-                        help="where what is finished is kept")
-    parser.add_argument("--store", default=None, help="folder of the runs themselves")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--train-limit", type=int, default=12000)
-    options = parser.parse_args()
+    options = study_options(__doc__).parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     faces = load_faces(options.data)
     recipe = dict(arch="compact", optimizer="muon", epochs=options.epochs, train_limit=options.train_limit,
