@@ -55,7 +55,8 @@ def main() -> None:
     tables = {"tuning": study.tuning, "outcomes": study.outcomes, "costs": study.costs}
     findings.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
-        command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name}")
+        command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --epochs {options.epochs} "
+                f"--train-limit {options.train_limit} --images {options.images}")
 
 
 if __name__ == "__main__":

@@ -65,17 +65,18 @@ def main() -> None:
     faces = load_faces(options.data)
     recipe = dict(arch="compact", optimizer="muon", epochs=options.epochs, train_limit=options.train_limit,
                   progressive=True)
-    plain = TrainConfig(**recipe)
-    lines = pd.concat([kept(options.folder / f"linear-{way}.csv",
+    plain, budget = TrainConfig(**recipe), f"{options.epochs}x{options.train_limit}"
+    lines = pd.concat([kept(options.folder / f"linear-{way}-{budget}.csv",
                             lambda way=way: linear(plain, way, faces, options.store))
                        for way in ("untrained", "SimCLR", "plain")])
     print(lines.to_string())
-    texts = pd.concat([kept(options.folder / f"unseen-{name}.csv",
+    texts = pd.concat([kept(options.folder / f"unseen-{name}-{budget}.csv",
                             lambda name=name: unseen(with_method(plain, "text"), name, faces))
                        for name in class_set(6)])
     print(texts.to_string())
     findings.keep("05_class_ambiguity", faces, recipe, {"linear": lines.set_index("way"), "unseen": texts.set_index(
-        "unseen")}, part="transfer", command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name}")
+        "unseen")}, part="transfer", command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name} "
+                                             f"--epochs {options.epochs} --train-limit {options.train_limit}")
 
 
 if __name__ == "__main__":
