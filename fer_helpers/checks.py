@@ -12,12 +12,12 @@ import torch
 
 from .data import FaceSet
 from .duplicates import MOST_COMPARED
+from .pixels import PART
 
 MIN_CONTRAST = 2.0  # standard deviation in grey levels below which no face can be seen
 MAX_BLANK_SHARE = 0.01  # above it blank images are an error: not a few bad crops but a broken conversion
 MAX_IMBALANCE = 3.0  # largest class over smallest, above which plain accuracy starts to mislead
 _EXAMPLES = 5
-_PART = 4096  # images looked at at a time: they may be read from disk
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def check_faces(faces: FaceSet) -> Report:
         return Report(faces.source, pd.DataFrame(), {"images": 0}, (Finding("error", "There are no images."),))
     copies, copy_findings = _check_copies(faces)
     classes, class_findings = _check_classes(faces)
-    contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.images.split(_PART)]
+    contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.images.split(PART)]
     blank = torch.cat(contrast).numpy() < MIN_CONTRAST
     figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies}
     findings = [*class_findings, *copy_findings, *(Finding("info", note) for note in faces.notes)]

@@ -15,13 +15,12 @@ import torch
 from .duplicates import exact_groups, near_groups
 from .emotions import REGIONS, VOTE_COLUMNS, class_set
 from .files import FerError, digest
-from .pixels import DiskImages
+from .pixels import PART, DiskImages
 
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
 #: Fields of a `FaceSet` that not every source has.
 OPTIONAL = ("votes", "action_units", "regions")
-_PART = 4096  # images or names looked at at a time, where memory for all at once may be short
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class FaceSet:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change whenever an image, label, id, split, class or vote changes."""
-        pixels = (part.contiguous().numpy() for part in self.images.split(_PART))
+        pixels = (part.contiguous().numpy() for part in self.images.split(PART))
         votes = b"" if self.votes is None else self.votes.numpy().tobytes()
         return digest((len(self) * IMAGE_SIZE**2, pixels), self.labels.numpy().tobytes(), _lines(self.ids),
                       _lines(self.split), "\n".join(self.classes), votes)
@@ -278,6 +277,6 @@ class FaceSet:
 def _lines(names: np.ndarray) -> tuple[int, Iterator[bytes]]:
     """The names, one a line, as `files.digest` takes what may be too large to be held at once."""
     def pieces() -> Iterator[bytes]:
-        for start in range(0, len(names), _PART):
-            yield ("\n" * (start > 0) + "\n".join(names[start:start + _PART].tolist())).encode()
+        for start in range(0, len(names), PART):
+            yield ("\n" * (start > 0) + "\n".join(names[start:start + PART].tolist())).encode()
     return sum(map(len, pieces())), pieces()

@@ -10,9 +10,10 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .pixels import PART
+
 #: Images beyond which near copies are not looked for: comparing every pair takes minutes here, hours of two millions.
 MOST_COMPARED = 200_000
-_PART = 4096  # images looked at at a time: they may be read from disk
 _MOST_CORRELATIONS = 1 << 26  # held at a time, a quarter of a gigabyte
 
 
@@ -29,7 +30,7 @@ def exact_groups(images: torch.Tensor) -> np.ndarray:
     """
     # 16 bytes stand for the pixels: no two of a billion pictures will ever agree in them by chance.
     keys = [b"".join(hashlib.blake2b(row, digest_size=16).digest() for row in part.flatten(1).contiguous().numpy())
-            for part in images.split(_PART)]
+            for part in images.split(PART)]
     halves = [pd.factorize(half)[0] for half in np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2).T]
     return np.asarray(pd.factorize(halves[0] * len(images) + halves[1])[0], np.int64)
 
@@ -61,7 +62,7 @@ def near_groups(images: torch.Tensor, min_correlation: float = 0.98, block: int 
         return exact
     block = min(block, max(_MOST_CORRELATIONS // len(keep), 1))
     thumbs = torch.cat([_standardise(torch.nn.functional.adaptive_avg_pool2d(part[:, None].float(), 8))
-                        for part in map(images.__getitem__, keep.split(_PART))])
+                        for part in map(images.__getitem__, keep.split(PART))])
     pairs = []
     for start in range(0, len(keep), block):
         close = thumbs[start:start + block] @ thumbs[start:].T >= min_correlation - 0.02

@@ -18,11 +18,10 @@ import torch
 
 from .data import IMAGE_SIZE, OPTIONAL, FaceSet
 from .files import FerError, check_unpacked, explain_os_errors, read_json, write_json
-from .pixels import WRITE_AGAIN, DiskImages
+from .pixels import PART, WRITE_AGAIN, DiskImages
 
 MANIFEST = "faces.json"
 _IMAGES, _REGIONS, _COLUMNS = "images.npy", "regions.npy", "columns.npz"
-_PART = 4096  # images written at a time
 _MOST_OF_FACE = 4096  # bytes of `columns.npz` for a face: 300 usually, more where names are long
 _FORMAT = 1
 
@@ -80,7 +79,7 @@ class Writer:
             if faces.regions is not None:
                 with open(self.folder / _REGIONS, "wb") as file:
                     _write_header(file, len(faces))
-                    for part in faces.regions.split(_PART):
+                    for part in faces.regions.split(PART):
                         file.write(part.contiguous().numpy().data)
             np.savez_compressed(self.folder / _COLUMNS, **columns)
             files = {path.name: {"sha256": _hash(path, sync=True)} | _stamp(path)

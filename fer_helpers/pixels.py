@@ -21,6 +21,8 @@ from .files import FerError, check_file, explain_os_errors
 
 #: Images that may be read into memory at once where something wants them all: half a gigabyte of 48×48 pixels.
 MOST_IN_MEMORY = 200_000
+#: Images looked at or written at a time where all of them may be more than memory holds.
+PART = 4096
 #: What mends a file of pixels that is not what it was.
 WRITE_AGAIN = "delete the folder and write it again with fer data cache"
 
