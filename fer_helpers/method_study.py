@@ -55,9 +55,10 @@ class Protocol:
     images: int = 200
 
     def to_dict(self, fingerprint: str) -> dict[str, Any]:
-        """What must not change while a study goes on; more seeds may be asked for."""
+        """What must not change while a study goes on; more seeds and networks may be asked for."""
         return {"recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
-                "trial": dict(self.trial), "images": self.images, "data": fingerprint}
+                "tuned": next(iter(self.recipes)), "trial": dict(self.trial), "images": self.images,
+                "data": fingerprint}
 
     @property
     def short(self) -> TrainConfig:
@@ -108,8 +109,13 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
     """
     names, folder, end = list(dict.fromkeys(["plain", *names])), Path(folder), time.monotonic() + seconds
     known, own = folder / "protocol.json", protocol.to_dict(faces.fingerprint)
-    if known.exists() and read_json(known, "delete the folder") != own:
-        raise FerError(f"{known}: a study under another protocol or on other data; delete the folder or name another")
+    if known.exists():
+        before = read_json(known, "delete the folder")
+        recipes = before.get("recipes", {})
+        if before | {"recipes": own["recipes"] | recipes} != own | {"recipes": recipes | own["recipes"]}:
+            raise FerError(
+                f"{known}: a study under another protocol or on other data; delete the folder or name another")
+        own["recipes"] = recipes | own["recipes"]
     write_json(known, own)
     with _Crew(faces, store, device, processes, end) as crew:
         tuning = _tune(protocol, names, folder / "tuning.csv", crew)

@@ -251,8 +251,14 @@ def test_a_study_goes_on_elsewhere_under_the_same_protocol_only(faces, tmp_path,
     more = study_methods(replace(protocol, seeds={"small": 2}), faces, [], tmp_path / "study")
     assert more.missing == 0 and set(more.outcomes["seeds"]) == {2} and len(load_runs()) == 1
     pd.testing.assert_frame_equal(more.tuning, first.tuning)
-    with pytest.raises(FerError, match="another protocol"):
-        study_methods(replace(protocol, images=3), faces, [], tmp_path / "study")
+    own = replace(protocol.recipes["small"], arch="compact")
+    larger = replace(protocol, recipes=protocol.recipes | {"large": own}, seeds={"small": 2, "large": 1})
+    assert set(study_methods(larger, faces, [], tmp_path / "study").outcomes["network"]) == {"small", "large"}
+    assert set(study_methods(protocol, faces, [], tmp_path / "study").outcomes["network"]) == {"small"}
+    for other in (replace(protocol, images=3), replace(larger, recipes=protocol.recipes | {"large": replace(own, lr=1.0)}),
+                  replace(larger, recipes=dict(reversed(larger.recipes.items())))):
+        with pytest.raises(FerError, match="another protocol"):
+            study_methods(other, faces, [], tmp_path / "study")
 
 
 def test_a_killed_study_leaves_no_process_behind(faces, tmp_path):
