@@ -549,3 +549,18 @@ def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str 
     figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8)
     axes[0, len(outcomes) // 2].set_xlabel(f"difference to {baseline}, points (mCE: a ratio)", fontsize=8.5)
     return figure
+
+
+def label_efficiency(table: pd.DataFrame) -> Figure:
+    """`transfer.linear_evaluation` of several networks, told apart by ``way``: accuracy against the labels known."""
+    figure, axis = plt.subplots(figsize=(7, 3.2))
+    for way, own in table.groupby("way", sort=False):
+        axis.errorbar(own["share"], own["value"], yerr=[own["value"] - own["low"], own["high"] - own["value"]],
+                      fmt="o-", ms=4, lw=1.2, capsize=3, label=way)
+    shares = sorted(set(table["share"]))
+    axis.set(xscale="log", xlabel="share of the train labels", ylabel="test accuracy, 95% interval")
+    axis.set_xticks(shares, [f"{share:.0%}" for share in shares])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(title="features", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -45,7 +45,7 @@ class Protocol:
     recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
         unless augmentation is the subject. Methods are tuned on the first; the others take over what was chosen.
     seeds : how many, by the names of ``recipes``.
-    trial : settings that make a recipe shorter for tuning, such as epochs and train_limit.
+    trial : settings that make a recipe shorter for tuning, such as epochs and train_limit; a teacher's stays whole.
     images : test images that `methods.stress` looks at.
     """
 
@@ -64,6 +64,11 @@ class Protocol:
     def short(self) -> TrainConfig:
         """The recipe of a trial."""
         return dataclasses.replace(next(iter(self.recipes.values())), **self.trial)
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """What turns `short` back into the recipe."""
+        return {name: getattr(next(iter(self.recipes.values())), name) for name in self.trial}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +122,7 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
                 f"{known}: a study under another protocol or on other data; delete the folder or name another")
         own["recipes"] = recipes | own["recipes"]
     write_json(known, own)
-    with _Crew(faces, store, device, processes, end) as crew:
+    with _Crew(faces, store, device, protocol.whole, processes, end) as crew:
         tuning = _tune(protocol, names, folder / "tuning.csv", crew)
         left = sum(len(trials(name)) for name in names) - len(tuning)
         if not left:
@@ -219,10 +224,11 @@ def _compared(protocol: Protocol, names: list[str], folder: Path) -> tuple[pd.Da
 class _Crew:
     """Trains configurations in a thread of this process or in several processes."""
 
-    def __init__(self, faces: FaceSet, store: str | None, device: str, processes: int, end: float) -> None:
+    def __init__(self, faces: FaceSet, store: str | None, device: str, whole: dict[str, Any], processes: int,
+                 end: float) -> None:
         self.end, self.processes = end, processes
         _ = faces.near_groups, faces.fingerprint  # found once, and handed on with the faces
-        given = faces, store, device, max(1, torch.get_num_threads() // processes)
+        given = faces, store, device, whole, max(1, torch.get_num_threads() // processes)
         self.pool: Executor = ThreadPoolExecutor(1, initializer=_begin, initargs=given) if processes == 1 else \
             ProcessPoolExecutor(processes, get_context("spawn"), _begin, given)
 
@@ -253,11 +259,11 @@ class _Crew:
 _ours: dict[str, Any] = {}
 
 
-def _begin(faces: FaceSet, store: str | None, device: str, threads: int) -> None:
+def _begin(faces: FaceSet, store: str | None, device: str, whole: dict[str, Any], threads: int) -> None:
     if parent := parent_process():
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
-    _ours.update(faces=faces, store=store, device=device)
+    _ours.update(faces=faces, store=store, device=device, whole=whole)
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -270,7 +276,10 @@ def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:
     faces, store, device = _ours["faces"], _ours["store"], _ours["device"]
     try:
         if not images:  # a trial, of which nothing but its validation counts
-            teacher = train_run(teacher_config(config), faces, store, device, False).model() if config.teacher else None
+            teacher = None
+            if config.teacher:
+                taught = teacher_config(dataclasses.replace(config, **_ours["whole"]))
+                teacher = train_run(taught, faces, store, device, False).model()
             fitted = fit(config, prepare_faces(config, faces), None, device, False, teacher)
             return {"val_accuracy": float(fitted.history["val_accuracy"].iloc[fitted.best_epoch - 1])}
         run = train_run(config, faces, store, device, progress=False)

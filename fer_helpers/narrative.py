@@ -577,7 +577,8 @@ def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") 
              for verb, rows in (("made better", clear[better]), ("made worse", clear[~better])) if len(rows)]
     rest = len(own) - len(clear)
     if rest:
-        parts.append(f"no difference found for {'any of ' * (rest == len(own))}{rest}{' others' * (rest != len(own))}")
+        others = f"any of {rest}" if rest == len(own) else f"{rest} others" if rest > 1 else "the other"
+        parts.append(f"no difference found for {others}")
     return (f"{outcome} ({value} by plain cross-entropy, {start['images']:,.0f} images, {start['seeds']:.0f} "
             f"seed{'s' * int(start['seeds'] > 1)}): {'; '.join(parts)}")
 
@@ -603,3 +604,26 @@ def method_table(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "
             line.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def label_efficiency(table: pd.DataFrame) -> str:
+    """`transfer.linear_evaluation` of several networks, told apart by ``way``: which features lead with few labels."""
+    parts = []
+    for share, own in table.groupby("share"):
+        ranked = own.sort_values("value", ascending=False)
+        parts.append(f"with {share:.0%} of the labels ({ranked['labels'].iloc[0]:,} images) " + listing(
+            f"{row['way']} {estimate(row)}" for _, row in ranked.iterrows()))
+    return (f"a linear classifier on frozen features is right, {'; '.join(parts)} "
+            f"({table['images'].iloc[0]:,} test images)")
+
+
+def unseen_class(row: pd.Series, classes: Sequence[str]) -> str:
+    """A `transfer.ZeroShot` kept as a row: whether sentences find a class that training never saw, and what its images
+    are called instead."""
+    auc = Estimate(row["auc"], row["auc_low"], row["auc_high"])
+    verdict = "better" if auc.low > 0.5 else "worse" if auc.high < 0.5 else "no better"
+    counts = row[[f"called_{name}" for name in classes]].astype(int)
+    most = classes[int(counts.to_numpy().argmax())]
+    return (f"{row['unseen']}, never seen: its sentences rank its {row['images']:,} images {verdict} than chance (area "
+            f"under the curve {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]); {row['named']:.1%} get its name, most are called "
+            f"{most} ({counts.max() / counts.sum():.0%})")

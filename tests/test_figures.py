@@ -294,3 +294,13 @@ def test_method_outcomes_have_a_panel_an_outcome_and_colour_what_stands():
 
     helps, harms, unsure = map(to_rgba, (figures.HELPS, figures.HARMS, plots.BASELINE))
     assert colours(figure.axes[0]) == [helps, unsure] and colours(figure.axes[1]) == [harms, helps]
+
+
+def test_label_efficiency_has_a_line_for_each_way_over_the_shares_of_labels():
+    table = pd.DataFrame([(share, value, value - 0.02, value + 0.02, way)
+                          for way, value in (("SimCLR", 0.4), ("plain", 0.5)) for share in (0.01, 0.1, 1.0)],
+                         columns=["share", "value", "low", "high", "way"])
+    figure = figures.label_efficiency(table)
+    assert {"SimCLR", "plain", "1%", "10%", "100%"} <= set(texts(figure))
+    assert [list(container[0].get_ydata()) for container in figure.axes[0].containers] == [[0.4] * 3, [0.5] * 3]
+    assert list(figure.axes[0].containers[0][0].get_xdata()) == [0.01, 0.1, 1.0]

@@ -225,6 +225,7 @@ def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path)
     study = study_methods(protocol, faces, ["distilled"], tmp_path, processes=2)
     assert study.missing == 0
     assert study.tuning.groupby("method").size().to_dict() == {"plain": 8, "distilled": 8}
+    assert len(load_runs()) == 7  # a teacher for each of two seeds, and none but those for the trials
     found = study.outcomes.groupby("network")["method"].unique()
     assert list(found["small"]) == ["plain", "distilled"] and list(found["large"]) == ["plain"]
     assert set(study.outcomes.query("network == 'small'")["seeds"]) == {2}

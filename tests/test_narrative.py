@@ -460,7 +460,7 @@ def test_methods_are_named_only_where_their_difference_stands_after_correction()
                                      "accuracy")
     assert text.startswith("accuracy (40.0% by plain cross-entropy, 3,523 images, 5 seeds): made better by cbam "
                            "(+3.0 points [+2.0, +4.0]); made worse by focal (-2.0 points [-3.0, -1.0])")
-    assert text.endswith("no difference found for 1 others") and "hard" not in text
+    assert text.endswith("no difference found for the other") and "hard" not in text
 
 
 def test_less_is_better_where_an_outcome_is_an_error():
@@ -485,3 +485,22 @@ def test_the_table_of_methods_shows_the_baseline_and_bold_differences():
     assert lines[0] == "| method | accuracy | mCE |"
     assert lines[2:] == ["| plain | 40.0 [38.0, 42.0] |  |", "| cbam | **+3.0 [+2.0, +4.0]** |  |",
                          "| hard negatives | +2.0 [+1.0, +3.0] |  |"]
+
+
+def test_features_are_ranked_by_what_few_labels_make_of_them():
+    table = pd.DataFrame([(0.01, 0.31, 0.29, 0.33, 253, 3523, "SimCLR"), (0.01, 0.27, 0.25, 0.29, 253, 3523, "none"),
+                          (1.0, 0.4, 0.38, 0.42, 25316, 3523, "none"), (1.0, 0.45, 0.43, 0.47, 25316, 3523, "SimCLR")],
+                         columns=["share", "value", "low", "high", "labels", "images", "way"])
+    text = narrative.label_efficiency(table)
+    assert "with 1% of the labels (253 images) SimCLR 31.0% [29.0, 33.0] and none 27.0%" in text
+    assert text.index("SimCLR 45.0%") < text.index("none 40.0%") and text.endswith("(3,523 test images)")
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.55, 0.65, "better"), (0.45, 0.65, "no better"),
+                                                      (0.3, 0.4, "worse")])
+def test_a_class_never_seen_is_found_or_not(low, high, verdict):
+    row = pd.Series({"unseen": "fear", "images": 10, "auc": (low + high) / 2, "auc_low": low, "auc_high": high,
+                     "named": 0.1, "called_fear": 1, "called_sadness": 6, "called_anger": 3})
+    text = narrative.unseen_class(row, ("anger", "fear", "sadness"))
+    assert f"rank its 10 images {verdict} than chance" in text
+    assert text.endswith("10.0% get its name, most are called sadness (60%)")
