@@ -624,6 +624,6 @@ def unseen_class(row: pd.Series, classes: Sequence[str]) -> str:
     verdict = "better" if auc.low > 0.5 else "worse" if auc.high < 0.5 else "no better"
     counts = row[[f"called_{name}" for name in classes]].astype(int)
     most = classes[int(counts.to_numpy().argmax())]
-    return (f"{row['unseen']}, never seen: its sentences rank its {row['images']:,} images {verdict} than chance (area "
-            f"under the curve {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]); {row['named']:.1%} get its name, most are called "
-            f"{most} ({counts.max() / counts.sum():.0%})")
+    return (f"{row['unseen']}, never seen: its sentences rank its {row['images']:,} images {verdict} than chance "
+            f"(area under the curve {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]); {row['named']:.1%} get its name, "
+            f"most are called {most} ({counts.max() / counts.sum():.0%})")

@@ -256,7 +256,8 @@ def test_a_study_goes_on_elsewhere_under_the_same_protocol_only(faces, tmp_path,
     larger = replace(protocol, recipes=protocol.recipes | {"large": own}, seeds={"small": 2, "large": 1})
     assert set(study_methods(larger, faces, [], tmp_path / "study").outcomes["network"]) == {"small", "large"}
     assert set(study_methods(protocol, faces, [], tmp_path / "study").outcomes["network"]) == {"small"}
-    for other in (replace(protocol, images=3), replace(larger, recipes=protocol.recipes | {"large": replace(own, lr=1.0)}),
+    for other in (replace(protocol, images=3),
+                  replace(larger, recipes=protocol.recipes | {"large": replace(own, lr=1.0)}),
                   replace(larger, recipes=dict(reversed(larger.recipes.items())))):
         with pytest.raises(FerError, match="another protocol"):
             study_methods(other, faces, [], tmp_path / "study")
