@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from methods import RATES, study_options
+from methods import RECIPES, study_options
 
 from fer_helpers import findings
 from fer_helpers.config import TrainConfig
@@ -63,8 +63,8 @@ def main() -> None:
     options = study_options(__doc__).parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     faces = load_faces(options.data)
-    recipe = dict(arch="compact", optimizer="muon", lr=RATES["compact"], schedule="onecycle", augmentation="standard",
-                  epochs=options.epochs, train_limit=options.train_limit, progressive=True)
+    recipe = dict(arch="compact", schedule="onecycle", augmentation="standard", epochs=options.epochs,
+                  train_limit=options.train_limit, **RECIPES["compact"])
     plain, budget = TrainConfig(**recipe), f"{options.epochs}x{options.train_limit}"
     lines = pd.concat([kept(options.folder / f"linear-{way}-{budget}.csv",
                             lambda way=way: linear(plain, way, faces, options.store))

@@ -70,7 +70,7 @@ class TrainConfig:
         with and without the labels; "none" and 0 do not. If no epoch is left, the classifier stays untrained.
     temperature : of the contrastive losses.
     guide : weight of a loss that spreads the evidence over the regions of the face, see `losses.spread_loss`.
-    teacher, distill : an architecture, trained first by the same configuration, and the weight (0 to 1) that its
+    teacher, distill : an architecture, trained first as `runs.teacher_config` says, and the weight (0 to 1) that its
         answers have against the labels, see `losses.distillation_loss`; None and 0 for no teacher.
     seed : of the initial weights, the order of images, augmentation, dropout, and the validation split.
     """

@@ -43,7 +43,8 @@ class Protocol:
     Attributes
     ----------
     recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
-        unless augmentation is the subject. Methods are tuned on the first; the others take over what was chosen.
+        unless augmentation is the subject. Methods are tuned on the first; the others take over the strength that was
+        chosen, at the rate of their own recipe.
     seeds : how many, by the names of ``recipes``.
     trial : settings that make a recipe shorter for tuning, such as epochs and train_limit; a teacher's stays whole.
     images : test images that `methods.stress` looks at.
@@ -151,7 +152,7 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
     best = tuning.groupby("method")["val_accuracy"].max()
     if len(hopeless := best.index[best == 0]):
         raise FerError(f"method={hopeless[0]!r}: all trials diverged; lower lr, and delete tuning.csv in {folder}")
-    todo = []
+    todo, first = [], next(iter(protocol.recipes))
     for seed in range(max(protocol.seeds.values())):
         for network, recipe in protocol.recipes.items():
             if seed >= protocol.seeds[network]:
@@ -159,6 +160,8 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
             (folder / network).mkdir(exist_ok=True)
             for name in names:
                 config = dataclasses.replace(tuned(recipe, tuning[tuning["method"] == name]), seed=seed)
+                if network != first:
+                    config = dataclasses.replace(config, lr=recipe.lr)
                 if config.teacher != recipe.arch and not _answers(folder, network, name, seed).exists():
                     todo.append(((network, name, seed), config))
     left = len(todo)

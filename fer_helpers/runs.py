@@ -33,7 +33,7 @@ from .emotions import CLASS_SETS
 from .evaluation import Comparison, Evaluation, compare, evaluate
 from .files import FerError, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
 from .leases import lease
-from .models import ANY_SIZE, Network, create_model
+from .models import Network, create_model
 from .parallel import team
 from .training import Fitted, fit, predict_logits, prepare_faces
 
@@ -205,13 +205,16 @@ def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, dev
 
 
 def teacher_config(config: TrainConfig) -> TrainConfig:
-    """The plain training of ``config.teacher`` that ``config`` learns from: same recipe at the optimizer's usual rate,
-    and same seed, so that both leave the same images out for validation."""
+    """The plain training of ``config.teacher`` that ``config`` learns from, with the same seed, so that both leave the
+    same images out for validation.
+
+    Whatever optimizer suits the student, the teacher has Adam at its usual rate and images in full size: what suits
+    all architectures.
+    """
     assert config.teacher is not None
     plain = TrainConfig()
-    other = {name: getattr(plain, name) for name in METHOD_SETTINGS}
-    return dataclasses.replace(config, **other, arch=config.teacher, lr=None,
-                               progressive=config.progressive and config.teacher in ANY_SIZE)
+    other = {name: getattr(plain, name) for name in (*METHOD_SETTINGS, "momentum", "progressive")}
+    return dataclasses.replace(config, **other, arch=config.teacher, optimizer="adam", lr=None)
 
 
 def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, view: FaceSet, start: float) -> None:

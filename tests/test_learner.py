@@ -162,10 +162,11 @@ def test_with_all_weight_on_the_teacher_the_labels_do_not_matter(view):
     assert changed(fit_quietly(half, view, teacher=teacher), fit_quietly(half, other_labels(view), teacher=teacher))
 
 
-def test_a_run_trains_its_teacher_first_by_the_same_recipe(faces):
-    config = replace(TINY, teacher="simple_cnn", distill=0.5, label_smoothing=0.1, progressive=True, lr=0.002)
+def test_a_run_trains_its_teacher_first_by_a_recipe_that_suits_all(faces):
+    config = replace(TINY, teacher="simple_cnn", distill=0.5, label_smoothing=0.1, progressive=True, optimizer="muon",
+                     lr=0.002, momentum=0.8)
     taught = teacher_config(config)
-    assert taught == replace(TINY, arch="simple_cnn", label_smoothing=0.1)
+    assert taught == replace(TINY, arch="simple_cnn", label_smoothing=0.1, optimizer="adam", lr=None, progressive=False)
     train_run(config, faces, progress=False)
     assert (default_store() / run_id(taught, faces) / "metrics.json").exists()
 
