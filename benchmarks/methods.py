@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fer_helpers import findings
+from fer_helpers import findings, narrative
 from fer_helpers.config import TrainConfig
 from fer_helpers.method_study import Protocol, study_methods
-from fer_helpers.methods import METHODS
+from fer_helpers.methods import METHODS, OUTCOMES
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import results_folder
 
@@ -51,7 +51,9 @@ def main() -> None:
     print(f"{study.missing} trainings still to be done")
     if study.outcomes.empty:
         return
-    print(study.outcomes.query("outcome == 'accuracy'").to_string(), study.costs.to_string(), sep="\n")
+    for network, own in study.outcomes.groupby("network", sort=False):
+        print(network, narrative.method_table(own, list(OUTCOMES)), sep="\n")
+    print(study.costs.to_string())
     if set(study.outcomes.query("network == 'compact'")["method"]) != set(METHODS):
         return
     tables = {"tuning": study.tuning, "outcomes": study.outcomes, "costs": study.costs}
