@@ -29,13 +29,13 @@ def study_options(about: str) -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=results_folder() / "05_class_ambiguity" / "study",
                         help="where what is finished is kept")
     parser.add_argument("--store", default=None, help="folder of the runs themselves")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--train-limit", type=int, default=12000)
     return parser
 
 
 def main() -> None:
     parser = study_options(__doc__)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--train-limit", type=int, default=12000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
     parser.add_argument("--seeds", type=int, default=5, help="of the compact network")

@@ -1,10 +1,11 @@
 """What representations are worth for what they were not trained for, on FER2013's six classes.
 
 Linear evaluation at 1, 10 and 100% of the labels, of a network that never saw a label (SimCLR), of one trained with all
-of them, and of one that was not trained; and, trained by text without one class, how well the sentences about that
-class find its images. An hour or two on two cores; every row is kept at once, and the command goes on from there.
+of them, and of one that was not trained; trained by text without one class, how well the sentences about that class
+find its images; and whether text or contrast pulls the classes apart. Everything on the compact network at the settings
+that `methods.py` chose. Half an hour on two cores; every table is kept at once, and the command goes on from there.
 
-    python benchmarks/transfer.py --data FOLDER [--folder FOLDER] [--epochs 4] [--train-limit 12000]
+    python benchmarks/transfer.py --data FOLDER [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from methods import RECIPES, study_options
+from methods import study_options
 
 from fer_helpers import findings
+from fer_helpers.ambiguity import embed
 from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import class_set
-from fer_helpers.files import write_atomic
-from fer_helpers.methods import with_method
-from fer_helpers.models import create_model
+from fer_helpers.files import read_json, write_atomic
+from fer_helpers.geometry import looks_and_meaning
+from fer_helpers.methods import tuned
+from fer_helpers.models import Network, create_model
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import train_run
 from fer_helpers.training import prepare_faces
@@ -37,20 +40,20 @@ def kept(path: Path, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def linear(plain: TrainConfig, way: str, faces: FaceSet, store: str | None) -> pd.DataFrame:
-    if way == "untrained":
-        model = create_model(plain.arch, plain.classes, seed=plain.seed)
-    else:
-        unlabelled = dataclasses.replace(plain, pretrain="simclr", pretrain_epochs=plain.epochs)
-        model = train_run(unlabelled if way == "SimCLR" else plain, faces, store).model()
-    # Not `plain`'s own view: the limit on its images is not one on those whose labels are known.
-    view = prepare_faces(dataclasses.replace(plain, train_limit=None), faces)
-    return linear_evaluation(model, view).reset_index().assign(way=way)
+def linear(model: Network, config: TrainConfig, faces: FaceSet) -> pd.DataFrame:
+    # Not the network's own view: the limit on its images is not one on those whose labels are known.
+    return linear_evaluation(model, prepare_faces(dataclasses.replace(config, train_limit=None), faces)).reset_index()
+
+
+def distances(config: TrainConfig, faces: FaceSet, store: str | None) -> pd.DataFrame:
+    test = prepare_faces(config, faces).only("test")
+    embedded = embed(train_run(config, faces, store).model(), test.images)
+    return looks_and_meaning(embedded, test.labels.numpy(), test.classes).drop(columns="meaning")
 
 
 def unseen(config: TrainConfig, name: str, faces: FaceSet) -> pd.DataFrame:
     found = zero_shot(config, faces, name)
-    row = {"unseen": name, "images": int(found.confusion[found.classes.index(name)].sum())}
+    row = {"images": int(found.confusion[found.classes.index(name)].sum())}
     for part in ("auc", "named", "claimed"):
         one = getattr(found, part)
         row |= {part: one.value, f"{part}_low": one.low, f"{part}_high": one.high}
@@ -60,23 +63,32 @@ def unseen(config: TrainConfig, name: str, faces: FaceSet) -> pd.DataFrame:
 
 
 def main() -> None:
-    options = study_options(__doc__).parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    faces = load_faces(options.data)
-    recipe = dict(arch="compact", schedule="onecycle", augmentation="standard", epochs=options.epochs,
-                  train_limit=options.train_limit, **RECIPES["compact"])
-    plain, budget = TrainConfig(**recipe), f"{options.epochs}x{options.train_limit}"
-    lines = pd.concat([kept(options.folder / f"linear-{way}-{budget}.csv",
-                            lambda way=way: linear(plain, way, faces, options.store))
-                       for way in ("untrained", "SimCLR", "plain")])
-    print(lines.to_string())
-    texts = pd.concat([kept(options.folder / f"unseen-{name}-{budget}.csv",
-                            lambda name=name: unseen(with_method(plain, "text"), name, faces))
-                       for name in class_set(6)])
-    print(texts.to_string())
-    findings.keep("05_class_ambiguity", faces, recipe, {"linear": lines.set_index("way"), "unseen": texts.set_index(
-        "unseen")}, part="transfer", command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name} "
-                                             f"--epochs {options.epochs} --train-limit {options.train_limit}")
+    parser = study_options(__doc__)
+    options = parser.parse_args()
+    trials = options.folder / "tuning.csv"
+    if not trials.exists():
+        parser.error(f"{trials} is not there; run methods.py first")
+    recipe = TrainConfig.from_dict(read_json(options.folder / "protocol.json", "run methods.py")["recipes"]["compact"])
+    tuning, faces = pd.read_csv(trials, dtype={"value": str}), load_faces(options.data)
+
+    def chosen(method: str) -> TrainConfig:
+        return tuned(recipe, tuning[tuning["method"] == method])
+
+    plain, unlabelled = chosen("plain"), dataclasses.replace(chosen("simclr_first"), pretrain_epochs=recipe.epochs)
+    networks = {"untrained": lambda: create_model(plain.arch, plain.classes, seed=plain.seed),
+                "SimCLR": lambda: train_run(unlabelled, faces, options.store).model(),
+                "plain": lambda: train_run(plain, faces, options.store).model()}
+    tables = {
+        ("linear", "way"): {way: lambda make=make: linear(make(), plain, faces) for way, make in networks.items()},
+        ("unseen", "unseen"): {name: lambda name=name: unseen(chosen("text"), name, faces) for name in class_set(6)},
+        ("distances", "way"): {name: lambda name=name: distances(chosen(name), faces, options.store)
+                               for name in ("plain", "supcon", "text")}}
+    found = {what: pd.concat({name: kept(options.folder / f"{what}-{name}.csv", measure)
+                              for name, measure in measures.items()}, names=[key]).droplevel(1)
+             for (what, key), measures in tables.items()}
+    print(*(table.to_string() for table in found.values()), sep="\n")
+    findings.keep("05_class_ambiguity", faces, {}, found, part="transfer",
+                  command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name}")
 
 
 if __name__ == "__main__":

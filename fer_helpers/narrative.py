@@ -627,3 +627,16 @@ def unseen_class(row: pd.Series, classes: Sequence[str]) -> str:
     return (f"{row['unseen']}, never seen: its sentences rank its {row['images']:,} images {verdict} than chance "
             f"(area under the curve {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]); {row['named']:.1%} get its name, "
             f"most are called {most} ({counts.max() / counts.sum():.0%})")
+
+
+def pulled_apart(table: pd.DataFrame, first: str, second: str, baseline: str = "plain") -> str:
+    """`geometry.looks_and_meaning` of several networks, told apart by ``way``: which of them moves two classes apart or
+    together. Where intervals share a value no difference is claimed."""
+    own = table[table[["first", "second"]].isin((first, second)).all(axis=1)].set_index("way")
+    ends = {way: Estimate(row["look"], row["look_low"], row["look_high"]) for way, row in own.iterrows()}
+    start = ends.pop(baseline)
+    said = [f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}] by {way} (" + (
+        "no difference shown" if overlap(one, start) else "farther" if one.value > start.value else "closer") + ")"
+            for way, one in ends.items()]
+    return (f"the means of {first} and {second} lie {start.value:.2f} [{start.low:.2f}, {start.high:.2f}] widths of a "
+            f"class apart by {baseline} cross-entropy, {listing(said)}")

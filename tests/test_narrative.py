@@ -504,3 +504,14 @@ def test_a_class_never_seen_is_found_or_not(low, high, verdict):
     text = narrative.unseen_class(row, ("anger", "fear", "sadness"))
     assert f"rank its 10 images {verdict} than chance" in text
     assert text.endswith("10.0% get its name, most are called sadness (60%)")
+
+
+def test_classes_are_pulled_apart_only_where_intervals_share_nothing():
+    looks = {"plain": 1.0, "supcon": 1.3, "text": 1.05, "cbam": 0.8}
+    table = pd.DataFrame([(way, *pair, look, look - 0.08, look + 0.08) for way, look in looks.items()
+                          for pair in (("anger", "fear"), ("fear", "happiness"))],
+                         columns=["way", "first", "second", "look", "look_low", "look_high"])
+    assert narrative.pulled_apart(table, "happiness", "fear") == (
+        "the means of happiness and fear lie 1.00 [0.92, 1.08] widths of a class apart by plain cross-entropy, "
+        "1.30 [1.22, 1.38] by supcon (farther), 1.05 [0.97, 1.13] by text (no difference shown) and "
+        "0.80 [0.72, 0.88] by cbam (closer)")
