@@ -219,7 +219,7 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
     -------
     Data frame, a row per method and outcome of `OUTCOMES`: method, outcome, value, low, high; difference,
     difference_low, difference_high, p_value (two-sided, normal with the bootstrap's standard error) and p_holm,
-    corrected for all rows; NaN for the baseline itself. seeds, images.
+    corrected for all rows; NaN for the baseline itself. seeds; images, those that the outcome is about.
 
     Raises
     ------
@@ -232,6 +232,9 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
             raise FerError(f"{name} and {baseline} differ in seeds or test images; train both with the same ones")
     random = np.random.default_rng(seed)
     seeds, images = len(runs[baseline]), len(first)
+    tried = runs[baseline][0].errors
+    counts = {"clean accuracy": images - int(first["in_train"].sum()),
+              **dict.fromkeys(("mCE", "partial faces", "favourite region"), 0 if tried is None else len(tried))}
     # The first row is what was measured: every seed and every image once.
     by_seed = np.vstack([np.ones(seeds), random.multinomial(seeds, np.full(seeds, 1 / seeds), BOOTSTRAPS)])
     by_image = np.vstack([np.ones(images), random.multinomial(images, np.full(images, 1 / images), BOOTSTRAPS)])
@@ -252,7 +255,7 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
             spread = np.nanstd(gap[1:])
             p_value = 2 * norm.sf(abs(gap[0]) / spread) if spread else float(gap[0] == 0)
             rows.append((name, outcome, *worth, *(apart if name != baseline else (np.nan,) * 3),
-                         p_value if name != baseline else np.nan, seeds, images))
+                         p_value if name != baseline else np.nan, seeds, counts.get(outcome, images)))
     table = pd.DataFrame(rows, columns=["method", "outcome", "value", "low", "high", "difference", "difference_low",
                                         "difference_high", "p_value", "seeds", "images"])
     tested = table["p_value"].notna()

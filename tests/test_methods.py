@@ -123,6 +123,12 @@ def test_the_outcomes_are_those_that_evaluate_computes(table):
     assert "mCE" not in own.index
 
 
+def test_an_outcome_counts_the_images_that_it_is_about(table):
+    counts = table.loc["better", "images"]
+    assert set(counts[["accuracy", "ECE"]]) == {300} and counts["clean accuracy"] == 270  # a tenth is in train
+    assert set(counts[["mCE", "partial faces", "favourite region"]]) == {50}
+
+
 def test_mean_corruption_error_is_relative_to_the_reference():
     one = made_up(0.5, 1)
     half = Answers(one.table, one.errors * 0.5)
