@@ -223,7 +223,8 @@ def test_errors_under_stress_are_kept_with_the_run():
     assert "kept" in methods.stress(run, few, images=12)
 
 
-def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path):
+def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("FER_RUNS", str(tmp_path / "runs"))
     protocol = Protocol({"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=48),
                          "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)},
                         {"small": 2, "large": 1}, {"train_limit": 16}, images=2)
