@@ -58,18 +58,22 @@ class Protocol:
     def to_dict(self, fingerprint: str) -> dict[str, Any]:
         """What must not change while a study goes on; more seeds and networks may be asked for."""
         return {"recipes": {name: recipe.to_dict() for name, recipe in self.recipes.items()},
-                "tuned": next(iter(self.recipes)), "trial": dict(self.trial), "images": self.images,
-                "data": fingerprint}
+                "tuned": self.first, "trial": dict(self.trial), "images": self.images, "data": fingerprint}
+
+    @property
+    def first(self) -> str:
+        """The network that methods are tuned on."""
+        return next(iter(self.recipes))
 
     @property
     def short(self) -> TrainConfig:
         """The recipe of a trial."""
-        return dataclasses.replace(next(iter(self.recipes.values())), **self.trial)
+        return dataclasses.replace(self.recipes[self.first], **self.trial)
 
     @property
     def whole(self) -> dict[str, Any]:
         """What turns `short` back into the recipe."""
-        return {name: getattr(next(iter(self.recipes.values())), name) for name in self.trial}
+        return {name: getattr(self.recipes[self.first], name) for name in self.trial}
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +156,7 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
     best = tuning.groupby("method")["val_accuracy"].max()
     if len(hopeless := best.index[best == 0]):
         raise FerError(f"method={hopeless[0]!r}: all trials diverged; lower lr, and delete tuning.csv in {folder}")
-    todo, first = [], next(iter(protocol.recipes))
+    todo = []
     for seed in range(max(protocol.seeds.values())):
         for network, recipe in protocol.recipes.items():
             if seed >= protocol.seeds[network]:
@@ -160,7 +164,7 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
             (folder / network).mkdir(exist_ok=True)
             for name in names:
                 config = dataclasses.replace(tuned(recipe, tuning[tuning["method"] == name]), seed=seed)
-                if network != first:
+                if network != protocol.first:
                     config = dataclasses.replace(config, lr=recipe.lr)
                 if config.teacher != recipe.arch and not _answers(folder, network, name, seed).exists():
                     todo.append(((network, name, seed), config))

@@ -115,7 +115,7 @@ def overview() -> pd.DataFrame:
 def trials(method: str) -> list[tuple[dict[str, Any], float]]:
     """Eight ways to set a method: its strength (or label smoothing) and a factor of the learning rate.
 
-    No factor is above 1, for a plain recipe's rate is the highest that serves it, and a head of its own bears less.
+    No factor is above 1: give a plain recipe the highest rate that serves it; a head of its own may bear less.
     """
     strengths = METHODS[method].strengths or {"label_smoothing": (0.0, 0.1)}
     (name, values), = strengths.items()
