@@ -119,7 +119,7 @@ def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Ten
         hole = inside[:, 0, :, None] & inside[:, 1, None, :] & (chosen < 2 * how.erase - 1)[..., None]
         batch = batch.masked_fill(hole[:, None], 0.0)
     if how.hide:
-        masks = layout_masks().to(images.device)
+        masks = layout_masks(images.device)
         which = ((corner[:, 0] + 1) / 2 * len(masks)).long().clamp_(max=len(masks) - 1)
         hole = masks[which] & (chosen < 2 * how.hide - 1)[..., None]
         batch = batch.masked_fill(hole[:, None], 0.0)

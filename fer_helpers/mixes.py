@@ -6,6 +6,7 @@ is computed for all images, and each image takes its own; so it also runs on a G
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -58,7 +59,7 @@ def mix(images: torch.Tensor, name: str, chance: torch.Tensor) -> torch.Tensor:
     else:
         steps, rest = chance.split([3 * _CHAINS * _DEPTH, MIX_DRAWS - 3 * _CHAINS * _DEPTH], 1)
         depth, weight, share = rest[:, :_CHAINS], rest[:, _CHAINS:2 * _CHAINS], rest[:, 2 * _CHAINS]
-        known = torch.tensor(_AUGMIX_OPERATIONS, device=images.device)
+        known = _augmix_operations(images.device)
         # Equally likely weights that sum to 1: exponential ones, divided by their sum.
         weight = -weight.clamp(1e-6, 1 - 1e-6).log()
         weight = (weight / weight.sum(1, keepdim=True))[:, :, None, None]
@@ -71,6 +72,12 @@ def mix(images: torch.Tensor, name: str, chance: torch.Tensor) -> torch.Tensor:
             mixed = mixed + weight[:, chain] * changed
         mixed = torch.lerp(pixels, mixed, share[:, None, None])
     return mixed.round().clamp(0, 255).to(torch.uint8)
+
+
+@functools.cache
+def _augmix_operations(device: torch.device) -> torch.Tensor:
+    """Kept on the device: a copy to it cannot be part of a recorded step."""
+    return torch.tensor(_AUGMIX_OPERATIONS, device=device)
 
 
 def operate(pixels: torch.Tensor, which: torch.Tensor, strength: torch.Tensor, side: torch.Tensor, ranges: Ranges

@@ -25,9 +25,9 @@ FACE_GRID = _halves("brows", "brow") | _halves("eyes", "eye") | {
     if region in ("nose", "mouth")} | {"left cheek": (4, 24, 16, 36), "right cheek": (32, 24, 44, 36)}
 
 
-def layout_masks() -> torch.Tensor:
-    """bool (4, 48, 48): the boxes of `LAYOUT`, in the order of `emotions.REGIONS`."""
-    masks = torch.zeros(len(REGIONS), IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)
+def layout_masks(device: torch.device | str = "cpu") -> torch.Tensor:
+    """bool (4, 48, 48): the boxes of `LAYOUT`, in the order of `emotions.REGIONS`, drawn on ``device``."""
+    masks = torch.zeros(len(REGIONS), IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool, device=device)
     for mask, region in zip(masks, REGIONS, strict=True):
         top, bottom, left, right = LAYOUT[region]
         mask[top:bottom, left:right] = True

@@ -242,9 +242,10 @@ class Trainer:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        places = [window.show(index).to(self.device) for window in (self.window, self.regions)
-                  if window is not None]
-        loss, hits, norm = self._work()(index.to(self.device), draws.to(self.device), *places)
+        places = [window.show(index) for window in (self.window, self.regions) if window is not None]
+        # Without waiting for the step before: what is not pinned is put aside before the call returns.
+        inputs = (values.to(self.device, non_blocking=True) for values in (index, draws, *places))
+        loss, hits, norm = self._work()(*inputs)
         if self.average:
             self.average.update(self.model, number)
         return loss, hits, norm
