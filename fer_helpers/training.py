@@ -406,7 +406,7 @@ def _quick(device: str) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        with torch.backends.cudnn.flags(benchmark=True):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
