@@ -35,18 +35,18 @@ def study_options(about: str) -> argparse.ArgumentParser:
 def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--train-limit", type=int, default=12000)
+    parser.add_argument("--train-limit", type=int, default=None, help="train images; all by default")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
     parser.add_argument("--seeds", type=int, default=5, help="of the compact network")
     parser.add_argument("--resnet-seeds", type=int, default=3, help="0 leaves it out")
-    parser.add_argument("--images", type=int, default=200, help="test images that are corrupted and hidden")
+    parser.add_argument("--images", type=int, default=500, help="test images that are corrupted and hidden")
     options = parser.parse_args()
     faces = load_faces(options.data)
     recipe = dict(schedule="onecycle", augmentation="standard", epochs=options.epochs, train_limit=options.train_limit)
     seeds = {"compact": options.seeds, "resnet50": options.resnet_seeds}
     recipes = {arch: TrainConfig(arch=arch, **recipe, **RECIPES[arch]) for arch, count in seeds.items() if count}
-    protocol = Protocol(recipes, seeds, {"epochs": 2, "train_limit": 6000}, options.images)
+    protocol = Protocol(recipes, seeds, {"epochs": 2, "train_limit": 12000}, options.images)
     study = study_methods(protocol, faces, METHODS, options.folder, options.store, options.processes, options.seconds)
     print(f"{study.missing} trainings still to be done")
     if study.outcomes.empty:
