@@ -1,7 +1,8 @@
 """All methods on FER2013's six classes under one protocol: tuned, then trained with several seeds on two networks.
 
-Hours on two cores, minutes on a GPU; whatever is finished is kept at once among the recorded results, and the command
-goes on from there. Once a seed of every method is finished, so are the tables, as findings.
+Ten hours on two cores, ten minutes on a GPU; whatever is finished is kept at once among the recorded results, and the
+command goes on from there. Once a seed of every method is finished, so are the tables, as findings; what a method costs
+is measured then, in turns with all others in this one process, which wants the machine for itself.
 
     python benchmarks/methods.py --data FOLDER [--folder FOLDER] [--processes 2] [--seconds 3600] [--seeds 5]
 """
@@ -9,14 +10,25 @@ goes on from there. Once a seed of every method is finished, so are the tables, 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
 
 from fer_helpers import findings, narrative
 from fer_helpers.config import TrainConfig
-from fer_helpers.method_study import Protocol, study_methods
+from fer_helpers.data import FaceSet
+from fer_helpers.files import write_atomic
+from fer_helpers.method_study import Protocol, chosen, study_methods
 from fer_helpers.methods import METHODS, OUTCOMES
+from fer_helpers.models import create_model
 from fer_helpers.readers import load_faces
 from fer_helpers.runs import results_folder
+from fer_helpers.training import fit, prepare_faces
 
 #: What suits the plain networks best in so short a training, by validation.
 RECIPES = {"compact": dict(optimizer="muon", lr=0.16, progressive=True), "resnet50": dict(optimizer="adam")}
@@ -30,6 +42,38 @@ def study_options(about: str) -> argparse.ArgumentParser:
                         help="where what is finished is kept")
     parser.add_argument("--store", default=None, help="folder of the runs themselves")
     return parser
+
+
+def kept(path: Path, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table of ``path``, measured first if it is not there."""
+    if not path.exists():
+        table = measure()
+        write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+    return pd.read_csv(path)
+
+
+def costs(configs: dict[tuple[str, str], TrainConfig], faces: FaceSet, rounds: int = 2) -> pd.DataFrame:
+    """Of each network by each method: weights, and their count and the time of a short training relative to plain's.
+
+    The faster of two rounds in which all take turns. All epochs, so that stages of a training count as they do in
+    full; few images, of which the networks learn nothing.
+    """
+    rows = {}
+    for _ in range(rounds):
+        for key, config in tqdm(configs.items(), desc="costs"):
+            view = prepare_faces(dataclasses.replace(config, train_limit=4 * config.batch_size), faces)
+            few = np.flatnonzero(view.split == "val")[:config.batch_size]
+            view = view.take(np.concatenate([np.flatnonzero(view.split == "train"), few]))
+            teacher = create_model(config.teacher, config.classes) if config.teacher else None
+            begin = time.perf_counter()
+            model = fit(config, view, progress=False, teacher=teacher).model
+            took = min(time.perf_counter() - begin, rows[key][0] if key in rows else float("inf"))
+            rows[key] = took, sum(p.numel() for p in model.parameters())
+    table = pd.DataFrame([(*key, *row) for key, row in rows.items()], columns=["network", "method", "time", "weights"])
+    plain = table[table["method"] == "plain"].set_index("network")
+    for name in ("time", "weights"):
+        table[f"{name}_ratio"] = table[name] / table["network"].map(plain[name])
+    return table.drop(columns="time")
 
 
 def main() -> None:
@@ -53,10 +97,13 @@ def main() -> None:
         return
     for network, own in study.outcomes.groupby("network", sort=False):
         print(network, narrative.method_table(own, list(OUTCOMES)), sep="\n")
-    print(study.costs.to_string())
     if set(study.outcomes.query("network == 'compact'")["method"]) != set(METHODS):
         return
-    tables = {"tuning": study.tuning, "outcomes": study.outcomes, "costs": study.costs}
+    known = study.outcomes[["network", "method"]].drop_duplicates().itertuples(index=False, name=None)
+    configs = {key: chosen(protocol, study.tuning, *key) for key in known}
+    took = kept(options.folder / "costs.csv", lambda: costs(configs, faces))
+    print(took.to_string())
+    tables = {"tuning": study.tuning, "outcomes": study.outcomes, "costs": took}
     findings.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
         command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --epochs {options.epochs} "

@@ -11,18 +11,17 @@ that `methods.py` chose. Half an hour on two cores; every table is kept at once,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from methods import study_options
+from methods import kept, study_options
 
 from fer_helpers import findings
 from fer_helpers.ambiguity import embed
 from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import class_set
-from fer_helpers.files import read_json, write_atomic
+from fer_helpers.files import read_json
 from fer_helpers.geometry import looks_and_meaning
 from fer_helpers.methods import tuned
 from fer_helpers.models import Network, create_model
@@ -30,14 +29,6 @@ from fer_helpers.readers import load_faces
 from fer_helpers.runs import train_run
 from fer_helpers.training import prepare_faces
 from fer_helpers.transfer import linear_evaluation, zero_shot
-
-
-def kept(path: Path, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table of ``path``, measured first if it is not there."""
-    if not path.exists():
-        table = measure()
-        write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
-    return pd.read_csv(path)
 
 
 def linear(model: Network, config: TrainConfig, faces: FaceSet) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The comparison of all methods under one protocol: a long job, shared out to processes, stopped and resumed at will.
 
-Layout of its folder: protocol.json; tuning.csv, a row per trial; and ``<network>/<method>-<seed>.csv.gz`` with
-``costs.csv`` beside it, the test answers of a run and what it took. All are small and hold no image.
+Layout of its folder: protocol.json; tuning.csv, a row per trial; and ``<network>/<method>-<seed>.csv.gz``, the test
+answers of a run. All are small and hold no image.
 """
 
 from __future__ import annotations
@@ -86,14 +86,11 @@ class MethodStudy:
         val_accuracy (of the kept epoch; 0 where it diverged).
     outcomes : `methods.compare_methods` of every network, with a column ``network``: of the methods and seeds that are
         finished, seed for seed.
-    costs : network, method, seconds (of training, mean over seeds), weights (count), and both relative to plain as
-        seconds_ratio and weights_ratio.
     missing : trainings still to be done.
     """
 
     tuning: pd.DataFrame
     outcomes: pd.DataFrame
-    costs: pd.DataFrame
     missing: int
 
 
@@ -132,7 +129,7 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
         left = sum(len(trials(name)) for name in names) - len(tuning)
         if not left:
             left = _train(protocol, names, tuning, folder, crew)
-    return MethodStudy(tuning, *_compared(protocol, names, folder), left)
+    return MethodStudy(tuning, _compared(protocol, names, folder), left)
 
 
 def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.DataFrame:
@@ -144,7 +141,7 @@ def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.D
             if (name, *map(str, strength.values()), factor) not in seen]
     for (name, strength, factor), result in crew.train(todo, 0, "tuning"):
         (setting, value), = strength.items()
-        row = (name, setting, str(value), factor, result["val_accuracy"] if result else 0.0)
+        row = (name, setting, str(value), factor, 0.0 if result is None else result)
         done = pd.DataFrame([*done.itertuples(index=False, name=None), row], columns=TRIAL).sort_values(
             ["method", "val_accuracy"], ascending=[True, False], kind="stable", ignore_index=True)
         write_atomic(path, functools.partial(done.to_csv, index=False))
@@ -163,27 +160,26 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
                 continue
             (folder / network).mkdir(exist_ok=True)
             for name in names:
-                config = dataclasses.replace(tuned(recipe, tuning[tuning["method"] == name]), seed=seed)
-                if network != protocol.first:
-                    config = dataclasses.replace(config, lr=recipe.lr)
+                config = dataclasses.replace(chosen(protocol, tuning, network, name), seed=seed)
                 if config.teacher != recipe.arch and not _answers(folder, network, name, seed).exists():
                     todo.append(((network, name, seed), config))
     left = len(todo)
     for (network, name, seed), result in crew.train(todo, protocol.images, "methods"):
         if result is None:
             raise FerError(f"{network} by method={name!r} diverged with seed {seed}; lower the rate of the recipe")
-        path = folder / network / "costs.csv"
-        row = pd.DataFrame([(name, seed, result["seconds"], result["weights"])],
-                           columns=["method", "seed", "seconds", "weights"])
-        # Written before the answers, which say that a run is done: one that is done again has its row already.
-        costs = pd.concat([pd.read_csv(path), row]).drop_duplicates(["method", "seed"]) if path.exists() else row
-        write_atomic(path, functools.partial(costs.to_csv, index=False))
-        table = result["answers"].table.join(result["answers"].errors)
+        table = result.table.join(result.errors)
         # gzip by a fixed time: the same answers are the same file.
         write_atomic(_answers(folder, network, name, seed), functools.partial(
             table.to_csv, float_format="%.4f", compression={"method": "gzip", "mtime": 1}))
         left -= 1
     return left
+
+
+def chosen(protocol: Protocol, tuning: pd.DataFrame, network: str, name: str) -> TrainConfig:
+    """How a network is trained by a method, after `MethodStudy.tuning`."""
+    recipe = protocol.recipes[network]
+    config = tuned(recipe, tuning[tuning["method"] == name])
+    return config if network == protocol.first else dataclasses.replace(config, lr=recipe.lr)
 
 
 def _answers(folder: Path, network: str, name: str, seed: int) -> Path:
@@ -203,26 +199,20 @@ def read_answers(folder: Path, network: str) -> dict[str, list[Answers]]:
     return found
 
 
-def _compared(protocol: Protocol, names: list[str], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes and costs of what is finished: as many seeds as the method with the fewest has."""
+def _compared(protocol: Protocol, names: list[str], folder: Path) -> pd.DataFrame:
+    """Outcomes of what is finished: as many seeds as the method with the fewest has."""
     known = {network: read_answers(folder, network) for network in protocol.recipes}
     known = {network: {name: found[name] for name in names if name in found} for network, found in known.items()
              if "plain" in found}
     reference = next((known[network]["plain"] for network, recipe in protocol.recipes.items()
                       if recipe.arch == "resnet50" and network in known), [])
-    outcomes, costs = [], []
+    outcomes = [pd.DataFrame()]
     for network, found in known.items():
         least = min(map(len, found.values()))
         classes = class_set(protocol.recipes[network].classes)
         outcomes.append(compare_methods({name: own[:least] for name, own in found.items()}, classes, reference
                                         ).assign(network=network))
-        took = pd.read_csv(folder / network / "costs.csv").groupby("method")[["seconds", "weights"]].mean()
-        took = took.loc[list(found)].reset_index()
-        plain = took.iloc[0]
-        costs.append(took.assign(network=network, seconds_ratio=took["seconds"] / plain["seconds"],
-                                 weights_ratio=took["weights"] / plain["weights"]))
-    nothing = [pd.DataFrame()]
-    return pd.concat(outcomes or nothing, ignore_index=True), pd.concat(costs or nothing, ignore_index=True)
+    return pd.concat(outcomes, ignore_index=True)
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------
@@ -246,10 +236,10 @@ class _Crew:
         self.pool.shutdown(cancel_futures=True)
         _ours.clear()
 
-    def train(self, todo: Sequence[tuple[Any, TrainConfig]], images: int, what: str
-              ) -> Iterator[tuple[Any, dict[str, Any] | None]]:
-        """Key and result of each of ``todo`` that is begun in time, as they come; None of one that diverged."""
-        waiting, running = iter(todo), dict[Future[dict[str, Any] | None], Any]()
+    def train(self, todo: Sequence[tuple[Any, TrainConfig]], images: int, what: str) -> Iterator[tuple[Any, Any]]:
+        """Key and result of each of ``todo`` that is begun in time, as they come: accuracy on validation images where
+        ``images`` is 0, else `Answers`; None of one that diverged."""
+        waiting, running = iter(todo), dict[Future[float | Answers | None], Any]()
         with tqdm(total=len(todo), desc=what, disable=not todo) as bar:
             while True:
                 room = self.processes - len(running) if time.monotonic() < self.end else 0
@@ -279,7 +269,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:
+def _work(config: TrainConfig, images: int) -> float | Answers | None:
     faces, store, device = _ours["faces"], _ours["store"], _ours["device"]
     try:
         if not images:  # a trial, of which nothing but its validation counts
@@ -288,9 +278,8 @@ def _work(config: TrainConfig, images: int) -> dict[str, Any] | None:
                 taught = teacher_config(dataclasses.replace(config, **_ours["whole"]))
                 teacher = train_run(taught, faces, store, device, False).model()
             fitted = fit(config, prepare_faces(config, faces), None, device, False, teacher)
-            return {"val_accuracy": float(fitted.history["val_accuracy"].iloc[fitted.best_epoch - 1])}
+            return float(fitted.history["val_accuracy"].iloc[fitted.best_epoch - 1])
         run = train_run(config, faces, store, device, progress=False)
     except Diverged:
         return None
-    return {"seconds": run.environment["train_seconds"], "weights": sum(p.numel() for p in run.model().parameters()),
-            "answers": answers(run, stress(run, faces, images, device))}
+    return answers(run, stress(run, faces, images, device))

@@ -7,6 +7,7 @@ import torch
 from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from fer_helpers.augment import EXTRAS, POLICIES, TTA, Policy, draw, normalise, policy, views
 from fer_helpers.augment import augment as augment_drawn
@@ -239,6 +240,24 @@ def test_a_mixed_image_depends_on_its_own_draws_and_leaves_the_global_generator_
     assert same[[row for row in range(14) if row != 3]].all()
     alike = augment_drawn(IMAGES[:1].expand(14, -1, -1), Policy(mix=name), draws)
     assert torch.equal(alike[3], alike[4]) and len(alike.flatten(1).unique(dim=0)) > 8
+
+
+class NothingFromTheProcessor(TorchFunctionMode):
+    """Fails where something is brought to a device: such a copy cannot be part of a recorded step."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        assert func not in (torch.tensor, torch.as_tensor), "made of numbers of the processor"
+        assert func is not torch.Tensor.to or args[0].device == result.device, "brought from the processor"
+        return result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_augmented_on_its_device_without_the_processor(name):
+    images, draws = IMAGES.to("meta"), draw(len(IMAGES), seeded(), policy(name)).to("meta")
+    augment_drawn(images, policy(name), draws)  # what is kept on a device is brought there the first time
+    with NothingFromTheProcessor():
+        assert augment_drawn(images, policy(name), draws).device.type == "meta"
 
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("ten_crop", 10)])

@@ -248,8 +248,6 @@ def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path,
     values = study.outcomes.set_index(["network", "method", "outcome"])["value"]
     # The reference of mCE is the plain ResNet50.
     assert values["large", "plain", "mCE"] == pytest.approx(1)
-    costs = study.costs.set_index(["network", "method"])
-    assert costs.loc[("small", "distilled"), "weights_ratio"] == 1 < costs.loc[("large", "plain"), "weights"]
 
 
 def test_a_study_goes_on_elsewhere_under_the_same_protocol_only(faces, tmp_path, monkeypatch):

@@ -28,7 +28,15 @@ from fer_helpers.files import FerError
 from fer_helpers.losses import compute_loss
 from fer_helpers.models import ANY_SIZE, Compact, create_model, list_models
 from fer_helpers.optim import WeightAverage, lr_factor
-from fer_helpers.training import Diverged, choose_device, choose_precision, fit, predict_logits, prepare_faces
+from fer_helpers.training import (
+    Diverged,
+    _quick,
+    choose_device,
+    choose_precision,
+    fit,
+    predict_logits,
+    prepare_faces,
+)
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
                    precision="fp32", warmup_epochs=0.0)
@@ -476,6 +484,12 @@ def test_automatic_precision_is_one_of_the_two():
     assert choose_precision("auto", "cpu") in ("fp32", "bf16")
     assert choose_precision("fp32", "cpu") == "fp32"
     assert choose_precision("bf16", "cpu") == "bf16"
+
+
+def test_a_gpu_convolves_by_cudnn_and_may_try_its_ways():
+    # The flags exist without a GPU, too. torch's context turns all off that it is not told of.
+    with _quick("cuda"):
+        assert torch.backends.cudnn.enabled and torch.backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize("device", OTHER_DEVICES)
