@@ -107,7 +107,7 @@ def main() -> None:
     findings.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
         command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --epochs {options.epochs} "
-                f"--train-limit {options.train_limit} --images {options.images}")
+                f"--images {options.images}" + f" --train-limit {options.train_limit}" * bool(options.train_limit))
 
 
 if __name__ == "__main__":
