@@ -177,9 +177,9 @@ def stress(run: Run, faces: FaceSet, images: int = 200, device: str = "auto") ->
     if path.exists():
         return pd.read_csv(path, index_col="id", dtype={"id": str})
     some, shown = _stressed(faces, run.config.classes, images)
-    model = run.model().to(choose_device(device))
-    wrong = {name: np.stack([(predict_logits(model, part).argmax(1) != some.labels).numpy() for part in parts])
-             for name, parts in shown.items()}
+    model, precision = run.model().to(choose_device(device)), run.environment["precision"]
+    wrong = {name: np.stack([(predict_logits(model, part, precision).argmax(1) != some.labels).numpy()
+                             for part in parts]) for name, parts in shown.items()}
     table = {name: times.sum(0, dtype=np.int32) for name, times in wrong.items()}
     result = pd.DataFrame(table, index=pd.Index(some.ids, name="id"))
     write_atomic(path, lambda temporary: result.to_csv(temporary))
@@ -233,7 +233,9 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
     random = np.random.default_rng(seed)
     seeds, images = len(runs[baseline]), len(first)
     tried = runs[baseline][0].errors
-    counts = {"clean accuracy": images - int(first["in_train"].sum()),
+    of = first["true"].value_counts()
+    counts = {"clean accuracy": images - int(first["in_train"].sum()), "fear recall": of.get("fear", 0),
+              "fear → happiness": of.get("fear", 0), "anger → happiness": of.get("anger", 0),
               **dict.fromkeys(("mCE", "partial faces", "favourite region"), 0 if tried is None else len(tried))}
     # The first row is what was measured: every seed and every image once.
     by_seed = np.vstack([np.ones(seeds), random.multinomial(seeds, np.full(seeds, 1 / seeds), BOOTSTRAPS)])

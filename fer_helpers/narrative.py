@@ -123,8 +123,9 @@ def points(row: pd.Series) -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a capital letter in front and one full stop behind."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    """The text with a capital letter in front and one full stop behind; a name such as mCE keeps its letters."""
+    first = text[:1] if text[1:2].isupper() else text[:1].upper()
+    return f"{first}{text[1:].rstrip('.')}."
 
 
 def answer(*sentences: str) -> str:

@@ -127,6 +127,7 @@ def test_an_outcome_counts_the_images_that_it_is_about(table):
     counts = table.loc["better", "images"]
     assert set(counts[["accuracy", "ECE"]]) == {300} and counts["clean accuracy"] == 270  # a tenth is in train
     assert set(counts[["mCE", "partial faces", "favourite region"]]) == {50}
+    assert set(counts[["fear recall", "fear → happiness", "anger → happiness"]]) == {50}  # a sixth
 
 
 def test_mean_corruption_error_is_relative_to_the_reference():

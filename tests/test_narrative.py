@@ -515,3 +515,9 @@ def test_classes_are_pulled_apart_only_where_intervals_share_nothing():
         "the means of happiness and fear lie 1.00 [0.92, 1.08] widths of a class apart by plain cross-entropy, "
         "1.30 [1.22, 1.38] by supcon (farther), 1.05 [0.97, 1.13] by text (no difference shown) and "
         "0.80 [0.72, 0.88] by cbam (closer)")
+
+
+def test_a_sentence_starts_with_a_capital_unless_its_first_word_has_its_own():
+    assert narrative.sentence("fear is rare") == "Fear is rare."
+    assert narrative.sentence("mCE falls.") == "mCE falls."
+    assert narrative.sentence("a face") == "A face." and narrative.sentence("") == "."
