@@ -547,7 +547,8 @@ def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str 
     marks = [Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
         (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8)
-    axes[0, len(outcomes) // 2].set_xlabel(f"difference to {baseline}, points (mCE: a ratio)", fontsize=8.5)
+    label = f"difference to {baseline}, points" + " (mCE: a ratio)" * ("mCE" in outcomes)
+    axes[0, len(outcomes) // 2].set_xlabel(label, fontsize=8.5)
     return figure
 
 

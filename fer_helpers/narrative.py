@@ -584,10 +584,15 @@ def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") 
             f"seed{'s' * int(start['seeds'] > 1)}): {'; '.join(parts)}")
 
 
-def method_table(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> str:
+def method_table(table: pd.DataFrame, outcomes: Sequence[str], costs: pd.DataFrame | None = None,
+                 baseline: str = "plain") -> str:
     """`methods.compare_methods` as a table in Markdown: of the baseline its values, of every method the difference in
-    points (mCE: as a ratio) with its interval, bold where it stands after correction."""
-    lines = [["method", *outcomes], [":--", *["--:"] * len(outcomes)]]
+    points (mCE: as a ratio) with its interval, bold where it stands after correction.
+
+    ``costs`` adds the columns time and weights: its ``time_ratio`` and ``weights_ratio`` by method.
+    """
+    added = [] if costs is None else ["time", "weights"]
+    lines = [["method", *outcomes, *added], [":--", *["--:"] * (len(outcomes) + len(added))]]
     for method, own in table.groupby("method", sort=False):
         rows, line = own.set_index("outcome"), [method.replace("_", " ")]
         for outcome in outcomes:
@@ -603,6 +608,8 @@ def method_table(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "
             text = "{:+z.{d}f} [{:+z.{d}f}, {:+z.{d}f}]".format(
                 *(scale * row[f"difference{part}"] for part in ("", "_low", "_high")), d=digits)
             line.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
+        if costs is not None:
+            line += [f"×{costs.loc[method, f'{name}_ratio']:.2f}" for name in added]
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
