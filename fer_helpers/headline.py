@@ -66,13 +66,13 @@ def remedies() -> str:
     """The ways to learn of `methods` side by side, on the network they were tuned on: a table in Markdown."""
     study = recall("05_class_ambiguity", "methods")
     outcomes = study["outcomes"].reset_index()
-    own = outcomes[outcomes["network"] == outcomes["network"].iloc[0]]
-    costs = study["costs"].reset_index().query("network == @own.network.iloc[0]").set_index("method")
+    network = outcomes["network"].iloc[0]
+    own, costs = (table[table["network"] == network] for table in (outcomes, study["costs"].reset_index()))
     shown = ["accuracy", "macro F1", "fear recall", "fear → happiness", "anger → happiness", "ECE", "mCE"]
-    return (f"Ways to learn, side by side: the {own['network'].iloc[0]} network, {own['seeds'].iloc[0]} seeds each and "
+    return (f"Ways to learn, side by side: the {network} network, {own['seeds'].iloc[0]} seeds each and "
             "equal steps. Of plain cross-entropy what it reaches, of the others the difference to it in points (mCE: a "
             "ratio; time and weights: times plain's), bold where it stands among all of them by Holm's "
-            f"correction.\n\n{narrative.method_table(own, shown, costs)}")
+            f"correction.\n\n{narrative.method_table(own, shown, costs.set_index('method'))}")
 
 
 def figure() -> Figure:

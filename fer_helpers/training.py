@@ -243,8 +243,9 @@ class Trainer:
             else:
                 group["lr"] = rate
         places = [window.show(index) for window in (self.window, self.regions) if window is not None]
-        # Without waiting for the step before: what is not pinned is put aside before the call returns.
-        inputs = (values.to(self.device, non_blocking=True) for values in (index, draws, *places))
+        # Without waiting for the step before: CUDA puts aside what is not pinned before the call returns.
+        ahead = self.device == "cuda"
+        inputs = (values.to(self.device, non_blocking=ahead) for values in (index, draws, *places))
         loss, hits, norm = self._work()(*inputs)
         if self.average:
             self.average.update(self.model, number)
