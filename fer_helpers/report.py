@@ -79,6 +79,8 @@ SETTINGS: dict[str, Any] = {
     "html_show_search_summary": False,
     "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"],
     "nb_execution_mode": "off",
+    # The other format it would take, plain CommonMark, knows no tables.
+    "nb_render_markdown_format": "myst",
     "nb_code_prompt_show": "Show the code",
     "nb_code_prompt_hide": "Hide the code",
     "nb_ipywidgets_js": {},

@@ -75,6 +75,13 @@ def test_every_figure_is_described_and_all_code_is_folded_without_javascript(sit
     assert len(code) > 10 and page.select("details:not([open]) .cell_input") == code
 
 
+def test_a_table_that_a_notebook_wrote_in_markdown_is_one(site):
+    _, pages = site
+    for name, outcome in (("05_class_ambiguity.html", "fear recall"), ("06_failure_analysis.html", "mCE")):
+        rows = [row for row in pages[name].select(".cell_output table tr") if row.find(string=outcome)]
+        assert rows and not any("| method" in text for text in pages[name].find_all(string=True))
+
+
 def test_the_front_page_tells_findings_answers_tables_and_what_failed(site):
     _, pages = site
     page = pages["index.html"]
