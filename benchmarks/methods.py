@@ -1,10 +1,11 @@
 """All methods on FER2013's six classes under one protocol: tuned, then trained with several seeds on two networks.
 
-Ten hours on two cores, ten minutes on a GPU; whatever is finished is kept at once among the recorded results, and the
-command goes on from there. Once a seed of every method is finished, so are the tables, as findings; what a method costs
-is measured then, in turns with all others in this one process, which wants the machine for itself.
+Minutes on a GPU, many hours on two cores (`README.md` has figures); whatever is finished is kept at once among the
+recorded results, and the command goes on from there. Once a seed of every method is finished, so are the tables, as
+findings; what a method costs is measured then, in turns with all others in this one process, which wants the machine
+for itself.
 
-    python benchmarks/methods.py --data FOLDER [--folder FOLDER] [--processes 1] [--seconds 3600] [--seeds 5]
+    python benchmarks/methods.py --data FOLDER [--folder FOLDER] [--processes 2] [--seconds 3600] [--seeds 5]
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--train-limit", type=int, default=None, help="train images; all by default")
-    parser.add_argument("--processes", type=int, default=1, help="more help on a GPU only")
+    parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
     parser.add_argument("--seeds", type=int, default=5, help="of the compact network")
     parser.add_argument("--resnet-seeds", type=int, default=3, help="0 leaves it out")

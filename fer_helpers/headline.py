@@ -26,8 +26,7 @@ def sentences() -> list[str]:
     ambiguous = recall("06_failure_analysis")["types"].loc["ambiguous face"]
     reached = "; ".join(f"{row.network} reaches {row.accuracy} of the test images, and {row.reported} were reported"
                         for row in table[table["reported"] != ""].itertuples())
-    methods = recall("05_class_ambiguity", "methods")["outcomes"].reset_index()
-    first = methods[methods["network"] == methods["network"].iloc[0]]
+    methods = _tuned("outcomes")
     texts = {
         "Under the study's protocol": reached,
         "Fear called happiness": narrative.confusion_falls(confusion_by_accuracy(all_runs(6)), *PAIR),
@@ -37,7 +36,7 @@ def sentences() -> list[str]:
             people["images"]),
         "Where the errors lie": f"of the errors of the trained network, {narrative.estimate(ambiguous)} are on faces "
                                 "whose label has less than half of the human votes",
-        "The named remedies": "; ".join(narrative.method_findings(first, outcome)
+        "The named remedies": "; ".join(narrative.method_findings(methods, outcome)
                                         for outcome in ("accuracy", " → ".join(PAIR)))}
     return [f"**{topic}.** {narrative.sentence(text)}" for topic, text in texts.items()]
 
@@ -64,15 +63,19 @@ def comparison() -> pd.DataFrame:
 
 def remedies() -> str:
     """The ways to learn of `methods` side by side, on the network they were tuned on: a table in Markdown."""
-    study = recall("05_class_ambiguity", "methods")
-    outcomes = study["outcomes"].reset_index()
-    network = outcomes["network"].iloc[0]
-    own, costs = (table[table["network"] == network] for table in (outcomes, study["costs"].reset_index()))
+    own, costs = _tuned("outcomes"), _tuned("costs").set_index("method")
     shown = ["accuracy", "macro F1", "fear recall", "fear → happiness", "anger → happiness", "ECE", "mCE"]
-    return (f"Ways to learn, side by side: the {network} network, {own['seeds'].iloc[0]} seeds each and "
-            "equal steps. Of plain cross-entropy what it reaches, of the others the difference to it in points (mCE: a "
-            "ratio; time and weights: times plain's), bold where it stands among all of them by Holm's "
-            f"correction.\n\n{narrative.method_table(own, shown, costs.set_index('method'))}")
+    return (f"Ways to learn, side by side: the {own['network'].iloc[0]} network, {own['seeds'].iloc[0]} seeds each and "
+            "equal steps, which are few (notebook 05 says whom that puts at a disadvantage). Of plain cross-entropy "
+            "what it reaches, of the others the difference to it in points (mCE: a ratio; time and weights: times "
+            "plain's), bold where it stands among all of them by Holm's correction.\n\n"
+            f"{narrative.method_table(own, shown, costs)}")
+
+
+def _tuned(name: str) -> pd.DataFrame:
+    """The rows of a table of the study of methods that are about the network it was tuned on, its first."""
+    table = recall("05_class_ambiguity", "methods")[name].reset_index()
+    return table[table["network"] == table["network"].iloc[0]]
 
 
 def figure() -> Figure:
