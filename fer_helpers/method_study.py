@@ -44,7 +44,7 @@ class Protocol:
     ----------
     recipes : the plain configuration of each network, by a name for it: equal steps and augmentation for all methods,
         unless augmentation is the subject. Methods are tuned on the first; the others take over the strength that was
-        chosen, at the rate of their own recipe.
+        chosen, and another architecture keeps the rate of its own recipe.
     seeds : how many, by the names of ``recipes``.
     trial : settings that make a recipe shorter for tuning, such as epochs and train_limit; a teacher's stays whole.
     images : test images that `methods.stress` looks at.
@@ -179,7 +179,8 @@ def chosen(protocol: Protocol, tuning: pd.DataFrame, network: str, name: str) ->
     """How a network is trained by a method, after `MethodStudy.tuning`."""
     recipe = protocol.recipes[network]
     config = tuned(recipe, tuning[tuning["method"] == name])
-    return config if network == protocol.first else dataclasses.replace(config, lr=recipe.lr)
+    same = recipe.arch == protocol.recipes[protocol.first].arch
+    return config if same else dataclasses.replace(config, lr=recipe.lr)
 
 
 def _answers(folder: Path, network: str, name: str, seed: int) -> Path:
