@@ -1,5 +1,7 @@
 """All methods on FER2013's six classes under one protocol: tuned, then trained with several seeds on two networks.
 
+Few epochs judge early what pays off late; so the compact network is trained longer as well, with fewer seeds.
+
 Minutes on a GPU, many hours on two cores (`README.md` has figures); whatever is finished is kept at once among the
 recorded results, and the command goes on from there. Once a seed of every method is finished, so are the tables, as
 findings; what a method costs is measured then, in turns with all others in this one process, which wants the machine
@@ -54,7 +56,8 @@ def kept(path: Path, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 
 def costs(configs: dict[tuple[str, str], TrainConfig], faces: FaceSet, rounds: int = 2) -> pd.DataFrame:
-    """Of each network by each method: weights, and their count and the time of a short training relative to plain's.
+    """Of each architecture by each method: weights, and both their count and the time of a short training relative to
+    plain's.
 
     The faster of two rounds in which all take turns. All epochs, so that stages of a training count as they do in
     full; few images, of which the networks learn nothing.
@@ -70,10 +73,10 @@ def costs(configs: dict[tuple[str, str], TrainConfig], faces: FaceSet, rounds: i
             model = fit(config, view, progress=False, teacher=teacher).model
             took = min(time.perf_counter() - begin, rows[key][0] if key in rows else float("inf"))
             rows[key] = took, sum(p.numel() for p in model.parameters())
-    table = pd.DataFrame([(*key, *row) for key, row in rows.items()], columns=["network", "method", "time", "weights"])
-    plain = table[table["method"] == "plain"].set_index("network")
+    table = pd.DataFrame([(*key, *row) for key, row in rows.items()], columns=["arch", "method", "time", "weights"])
+    plain = table[table["method"] == "plain"].set_index("arch")
     for name in ("time", "weights"):
-        table[f"{name}_ratio"] = table[name] / table["network"].map(plain[name])
+        table[f"{name}_ratio"] = table[name] / table["arch"].map(plain[name])
     return table.drop(columns="time")
 
 
@@ -84,14 +87,19 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
     parser.add_argument("--seeds", type=int, default=5, help="of the compact network")
-    parser.add_argument("--resnet-seeds", type=int, default=3, help="0 leaves it out")
+    parser.add_argument("--resnet-seeds", type=int, default=5, help="0 leaves it out")
+    parser.add_argument("--long-epochs", type=int, default=12, help="of the compact network once more")
+    parser.add_argument("--long-seeds", type=int, default=3, help="of that one; 0 leaves it out")
     parser.add_argument("--images", type=int, default=500, help="test images that are corrupted and hidden")
     options = parser.parse_args()
     faces = load_faces(options.data)
     recipe = dict(schedule="onecycle", augmentation="standard", epochs=options.epochs, train_limit=options.train_limit)
-    seeds = {"compact": options.seeds, "resnet50": options.resnet_seeds}
-    recipes = {arch: TrainConfig(arch=arch, **recipe, **RECIPES[arch]) for arch, count in seeds.items() if count}
-    protocol = Protocol(recipes, seeds, {"epochs": 2, "train_limit": 12000}, options.images)
+    recipes = {arch: TrainConfig(arch=arch, **recipe, **RECIPES[arch]) for arch in RECIPES}
+    long = f"compact-{options.long_epochs}-epochs"
+    recipes[long] = dataclasses.replace(recipes["compact"], epochs=options.long_epochs)
+    seeds = {"compact": options.seeds, long: options.long_seeds, "resnet50": options.resnet_seeds}
+    protocol = Protocol({name: recipes[name] for name, count in seeds.items() if count}, seeds,
+                        {"epochs": 2, "train_limit": 12000}, options.images)
     study = study_methods(protocol, faces, METHODS, options.folder, options.store, options.processes, options.seconds)
     print(f"{study.missing} trainings still to be done")
     if study.outcomes.empty:
@@ -100,15 +108,17 @@ def main() -> None:
         print(network, narrative.method_table(own, list(OUTCOMES)), sep="\n")
     if set(study.outcomes.query("network == 'compact'")["method"]) != set(METHODS):
         return
-    known = study.outcomes[["network", "method"]].drop_duplicates().itertuples(index=False, name=None)
-    configs = {key: chosen(protocol, study.tuning, *key) for key in known}
+    known = study.outcomes[study.outcomes["network"] == study.outcomes["arch"]][["network", "method"]].drop_duplicates()
+    configs = {key: chosen(protocol, study.tuning, *key) for key in known.itertuples(index=False, name=None)}
     took = kept(options.folder / "costs.csv", lambda: costs(configs, faces))
     print(took.to_string())
-    tables = {"tuning": study.tuning, "outcomes": study.outcomes, "costs": took}
+    lengths = {name: f"{recipe.arch}, {recipe.epochs} epochs" for name, recipe in protocol.recipes.items()}
+    named = study.outcomes.replace({"network": lengths})
+    tables = {"tuning": study.tuning, "outcomes": named, "costs": took}
     findings.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
         command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --epochs {options.epochs} "
-                f"--images {options.images}" + f" --train-limit {options.train_limit}" * bool(options.train_limit))
+                f"--long-epochs {options.long_epochs} --images {options.images}" + f" --train-limit {options.train_limit}" * bool(options.train_limit))
 
 
 if __name__ == "__main__":

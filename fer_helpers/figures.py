@@ -518,35 +518,42 @@ def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
 
 
 def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> Figure:
-    """`methods.compare_methods`: for each of ``outcomes`` a panel, in it the difference of every method to the
-    baseline with its 95% interval. Coloured where it stands after correction: helps, harms."""
+    """`methods.compare_methods` of one or several ``network``s: for each of ``outcomes`` a panel, in it the difference
+    of every method to the baseline with its 95% interval. Coloured where it stands after correction: helps, harms."""
     shown = table[(table["method"] != baseline) & table["outcome"].isin(outcomes)]
+    networks = dict(zip(dict.fromkeys(table["network"]), "oDsv", strict=False))
     names = list(dict.fromkeys(shown["method"]))
     outcomes = [name for name in outcomes if name in set(shown["outcome"])]
-    figure, axes = plt.subplots(1, len(outcomes), figsize=(1.55 * len(outcomes) + 1.6, 0.27 * len(names) + 1.3),
+    figure, axes = plt.subplots(1, len(outcomes), figsize=(1.55 * len(outcomes) + 1.6,
+                                                           (0.18 + 0.09 * len(networks)) * len(names) + 1.3),
                                 sharey=True, squeeze=False)
     for axis, outcome in zip(axes[0], outcomes, strict=True):
-        rows = shown[shown["outcome"] == outcome].set_index("method").loc[names]
-        start = table.set_index(["method", "outcome"]).loc[(baseline, outcome), "value"]
-        better = np.sign(rows["difference"]) * (1 if OUTCOMES[outcome] else -1)
-        colours = np.where(rows["p_holm"] >= 0.05, BASELINE, np.where(better > 0, HELPS, HARMS))
-        for place, (colour, (_, row)) in enumerate(zip(colours, rows.iterrows(), strict=True)):
-            axis.plot(row[["difference_low", "difference_high"]], [place, place], color=colour, lw=1.6)
-            axis.plot(row["difference"], place, "o", ms=4, color=colour)
+        for number, (network, marker) in enumerate(networks.items()):
+            rows = shown[(shown["outcome"] == outcome) & (shown["network"] == network)]
+            better = np.sign(rows["difference"]) * (1 if OUTCOMES[outcome] else -1)
+            colours = np.where(rows["p_holm"] >= 0.05, BASELINE, np.where(better > 0, HELPS, HARMS))
+            for colour, (_, row) in zip(colours, rows.iterrows(), strict=True):
+                place = names.index(row["method"]) + 0.3 * (number - (len(networks) - 1) / 2)
+                axis.plot(row[["difference_low", "difference_high"]], [place, place], color=colour, lw=1.6)
+                axis.plot(row["difference"], place, marker, ms=4 if marker == "o" else 3.5, color=colour)
         axis.axvline(0, color=INK, lw=0.8)
         # mCE is a ratio, all else a share.
         style = "{:.2f}" if outcome == "mCE" else "{:.0%}"
-        axis.set_title(f"{outcome}\n{baseline}: {style.format(start)}", fontsize=8.5)
+        start = table[(table["method"] == baseline) & (table["outcome"] == outcome)]["value"]
+        axis.set_title(f"{outcome}\n{baseline}: {', '.join(map(style.format, start))}", fontsize=8.5)
         axis.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
-        axis.xaxis.set_major_formatter((lambda value, _: f"{value:+.2g}") if outcome == "mCE" else
-                                       (lambda value, _: f"{100 * value:+.3g}"))
+        scale = 1 if outcome == "mCE" else 100
+        axis.xaxis.set_major_formatter(
+            lambda value, _, scale=scale: f"{scale * value:+.3g}" if abs(value) > 1e-9 else "0")
         axis.tick_params(labelsize=8)
         axis.grid(axis="y", lw=0.4)
     axes[0, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes[0, 0].invert_yaxis()
     marks = [Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
         (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]
-    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8)
+    if len(networks) > 1:
+        marks += [Line2D([], [], marker=marker, color=INK, lw=0, ms=4, label=name) for name, marker in networks.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=8)
     label = f"difference to {baseline}, points" + " (mCE: a ratio)" * ("mCE" in outcomes)
     axes[0, len(outcomes) // 2].set_xlabel(label, fontsize=8.5)
     return figure

@@ -84,8 +84,8 @@ class MethodStudy:
     ----------
     tuning : every trial of every method, best first: method, setting, value (as text), factor (of the rate),
         val_accuracy (of the kept epoch; 0 where it diverged).
-    outcomes : `methods.compare_methods` of every network, with a column ``network``: of the methods and seeds that are
-        finished, seed for seed.
+    outcomes : `methods.compare_methods` of every network, with its name in the column ``network`` and its architecture
+        in ``arch``: of the methods and seeds that are finished, seed for seed.
     missing : trainings still to be done.
     """
 
@@ -210,9 +210,9 @@ def _compared(protocol: Protocol, names: list[str], folder: Path) -> pd.DataFram
     outcomes = [pd.DataFrame()]
     for network, found in known.items():
         least = min(map(len, found.values()))
-        classes = class_set(protocol.recipes[network].classes)
-        outcomes.append(compare_methods({name: own[:least] for name, own in found.items()}, classes, reference
-                                        ).assign(network=network))
+        recipe = protocol.recipes[network]
+        outcomes.append(compare_methods({name: own[:least] for name, own in found.items()}, class_set(recipe.classes),
+                                        reference).assign(network=network, arch=recipe.arch))
     return pd.concat(outcomes, ignore_index=True)
 
 

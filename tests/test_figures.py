@@ -283,7 +283,8 @@ def test_method_outcomes_have_a_panel_an_outcome_and_colour_what_stands():
             ("cbam", "accuracy", 0.45, 0.05, 0.01), ("cbam", "ECE", 0.15, 0.05, 0.01),
             ("focal", "accuracy", 0.41, 0.01, 0.6), ("focal", "ECE", 0.05, -0.05, 0.02)]
     table = pd.DataFrame(rows, columns=["method", "outcome", "value", "difference", "p_holm"])
-    table = table.assign(difference_low=table["difference"] - 0.02, difference_high=table["difference"] + 0.02)
+    table = table.assign(difference_low=table["difference"] - 0.02, difference_high=table["difference"] + 0.02,
+                         network="short")
     figure = figures.method_outcomes(table, ["accuracy", "ECE", "mCE"])
     assert len(figure.axes) == 2  # mCE was not measured
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cbam", "focal"]
@@ -294,6 +295,15 @@ def test_method_outcomes_have_a_panel_an_outcome_and_colour_what_stands():
 
     helps, harms, unsure = map(to_rgba, (figures.HELPS, figures.HARMS, plots.BASELINE))
     assert colours(figure.axes[0]) == [helps, unsure] and colours(figure.axes[1]) == [harms, helps]
+    # A second network has marks of its own beside the first's, and names only where there are two.
+    assert "short" not in texts(figure)
+    longer = table.assign(network="longer", value=table["value"] + 0.2, p_holm=0.9)
+    figure = figures.method_outcomes(pd.concat([table, longer]), ["accuracy"])
+    assert {"short", "longer", "accuracy\nplain: 40%, 60%"} <= set(texts(figure))
+    assert colours(figure.axes[0]) == [helps, unsure]
+    places = {marker: [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == marker]
+              for marker in "oD"}
+    assert np.allclose(places["o"], [-0.15, 0.85]) and np.allclose(places["D"], [0.15, 1.15])
 
 
 def test_label_efficiency_has_a_line_for_each_way_over_the_shares_of_labels():

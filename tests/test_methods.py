@@ -227,21 +227,23 @@ def test_errors_under_stress_are_kept_with_the_run():
 def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("FER_RUNS", str(tmp_path / "runs"))
     protocol = Protocol({"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=48),
+                         "longer": replace(TINY, arch="simple_cnn", epochs=2, train_limit=16),
                          "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)},
-                        {"small": 2, "large": 1}, {"train_limit": 16}, images=2)
+                        {"small": 2, "longer": 1, "large": 1}, {"train_limit": 16}, images=2)
     assert study_methods(protocol, faces, ["distilled"], tmp_path, seconds=0).missing == 16  # trials
     study = study_methods(protocol, faces, ["distilled"], tmp_path, processes=2)
     assert study.missing == 0
     assert study.tuning.groupby("method").size().to_dict() == {"plain": 8, "distilled": 8}
-    assert len(load_runs()) == 7  # a teacher for each of two seeds, and none but those for the trials
+    assert len(load_runs()) == 10  # a teacher for each of two seeds and for the longer, none but those for the trials
     found = study.outcomes.groupby("network")["method"].unique()
     assert list(found["small"]) == ["plain", "distilled"] and list(found["large"]) == ["plain"]
     assert set(study.outcomes.query("network == 'small'")["seeds"]) == {2}
-    # Both networks take the best strength of the first, which also takes its rate.
+    assert set(study.outcomes.query("network == 'longer'")["arch"]) == {"simple_cnn"}
+    # All take the best strength of the first; its architecture also takes the rate.
     best = study.tuning[study.tuning["method"] == "plain"].iloc[0]
     assert best["val_accuracy"] == study.tuning.query("method == 'plain'")["val_accuracy"].max()
     for network, recipe in protocol.recipes.items():
-        factor = best["factor"] if network == "small" else 1
+        factor = 1 if network == "large" else best["factor"]
         config = trial_config(recipe, "plain", {best["setting"]: float(best["value"])}, factor)
         run = train_run(config, faces)  # reads the one that the study trained
         pd.testing.assert_frame_equal(read_answers(tmp_path, network)["plain"][0].table, methods.answers(run).table,
