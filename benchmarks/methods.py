@@ -115,10 +115,11 @@ def main() -> None:
     lengths = {name: f"{recipe.arch}, {recipe.epochs} epochs" for name, recipe in protocol.recipes.items()}
     named = study.outcomes.replace({"network": lengths})
     tables = {"tuning": study.tuning, "outcomes": named, "costs": took}
+    limit = f" --train-limit {options.train_limit}" * bool(options.train_limit)
     findings.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
         command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --epochs {options.epochs} "
-                f"--long-epochs {options.long_epochs} --images {options.images}" + f" --train-limit {options.train_limit}" * bool(options.train_limit))
+                f"--long-epochs {options.long_epochs} --images {options.images}{limit}")
 
 
 if __name__ == "__main__":
