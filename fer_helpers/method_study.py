@@ -129,7 +129,7 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
         left = sum(len(trials(name)) for name in names) - len(tuning)
         if not left:
             left = _train(protocol, names, tuning, folder, crew)
-    return MethodStudy(tuning, _compared(protocol, names, folder), left)
+    return MethodStudy(tuning, _compared(protocol, names, folder, faces), left)
 
 
 def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.DataFrame:
@@ -200,7 +200,7 @@ def read_answers(folder: Path, network: str) -> dict[str, list[Answers]]:
     return found
 
 
-def _compared(protocol: Protocol, names: list[str], folder: Path) -> pd.DataFrame:
+def _compared(protocol: Protocol, names: list[str], folder: Path, faces: FaceSet) -> pd.DataFrame:
     """Outcomes of what is finished: as many seeds as the method with the fewest has."""
     known = {network: read_answers(folder, network) for network in protocol.recipes}
     known = {network: {name: found[name] for name in names if name in found} for network, found in known.items()
@@ -211,8 +211,10 @@ def _compared(protocol: Protocol, names: list[str], folder: Path) -> pd.DataFram
     for network, found in known.items():
         least = min(map(len, found.values()))
         recipe = protocol.recipes[network]
+        test = faces.with_classes(recipe.classes).only("test")
+        votes = None if test.votes is None else pd.DataFrame(test.vote_shares().numpy(), test.ids, test.classes)
         outcomes.append(compare_methods({name: own[:least] for name, own in found.items()}, class_set(recipe.classes),
-                                        reference).assign(network=network, arch=recipe.arch))
+                                        reference, votes).assign(network=network, arch=recipe.arch))
     return pd.concat(outcomes, ignore_index=True)
 
 

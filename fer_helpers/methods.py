@@ -71,8 +71,9 @@ METHODS: dict[str, Method] = {
 }
 
 #: What a method is judged by, and whether more of it is better.
-OUTCOMES = {"accuracy": True, "clean accuracy": True, "macro F1": True, "fear recall": True, "fear → happiness": False,
-            "anger → happiness": False, "ECE": False, "mCE": False, "partial faces": False, "favourite region": False}
+OUTCOMES = {"accuracy": True, "clean accuracy": True, "vote agreement": True, "macro F1": True, "fear recall": True,
+            "fear → happiness": False, "anger → happiness": False, "ECE": False, "mCE": False, "partial faces": False,
+            "favourite region": False}
 
 
 def with_method(config: TrainConfig, method: str, **strength: Any) -> TrainConfig:
@@ -198,11 +199,12 @@ def _stressed(faces: FaceSet, classes: int, images: int) -> tuple[FaceSet, dict[
 
 
 def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...], reference: list[Answers],
-                    baseline: str = "plain", seed: int = 0) -> pd.DataFrame:
+                    votes: pd.DataFrame | None = None, baseline: str = "plain", seed: int = 0) -> pd.DataFrame:
     """Every outcome of every method, and its difference to ``baseline``, paired by seed and by image.
 
-    "partial faces" is the share of wrong answers over all occlusions and severities; "favourite region" by how much
-    accuracy falls when the region that costs most is hidden.
+    "vote agreement" is the mean share of an image's votes that are for the answer it gets; "partial faces" the share
+    of wrong answers over all occlusions and severities; "favourite region" by how much accuracy falls when the region
+    that costs most is hidden.
 
     Seeds and images are resampled independently (Owen 2007, "The pigeonhole bootstrap"), the same for both sides of a
     difference. With a handful of seeds intervals are somewhat too narrow.
@@ -214,6 +216,8 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
     reference : the plain ResNet50, whose errors on corrupted images are 1 on the scale of mCE (Hendrycks & Dietterich
         2019, arXiv:1903.12261); may be empty where no errors were measured. A corruption on which it never errs is
         left out.
+    votes : by image id, the share of its FER+ votes that each class (column) gets, NaN where nobody voted for one of
+        them; None where people did not vote.
 
     Returns
     -------
@@ -240,7 +244,11 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
     # The first row is what was measured: every seed and every image once.
     by_seed = np.vstack([np.ones(seeds), random.multinomial(seeds, np.full(seeds, 1 / seeds), BOOTSTRAPS)])
     by_image = np.vstack([np.ones(images), random.multinomial(images, np.full(images, 1 / images), BOOTSTRAPS)])
-    weigh = _Weights(tuple(first.index), by_image, classes)
+    shares = np.full((images, len(classes)), np.nan)
+    if votes is not None:
+        shares = votes.loc[first.index, list(classes)].to_numpy()
+        counts["vote agreement"] = int((~np.isnan(shares).any(1)).sum())
+    weigh = _Weights(tuple(first.index), by_image, classes, shares)
     normal = weigh.corrupted(reference)
     drawn = {name: np.einsum("bs,sbo->bo", by_seed / seeds, np.stack([weigh.outcomes(one, normal) for one in own]))
              for name, own in runs.items()}
@@ -268,8 +276,8 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
 class _Weights:
     """Outcomes of runs under many weights of the same images: the sums of all resamples as matrix products."""
 
-    def __init__(self, ids: tuple[str, ...], weights: np.ndarray, classes: tuple[str, ...]) -> None:
-        self.ids, self.weights, self.classes = list(ids), weights, classes
+    def __init__(self, ids: tuple[str, ...], weights: np.ndarray, classes: tuple[str, ...], votes: np.ndarray) -> None:
+        self.ids, self.weights, self.classes, self.votes = list(ids), weights, classes, votes
         self.place = pd.Series(range(len(ids)), index=self.ids)
 
     def outcomes(self, run: Answers, normal: np.ndarray | None) -> np.ndarray:
@@ -280,6 +288,11 @@ class _Weights:
         hits, of, given = np.einsum("bcc->bc", confusion), confusion.sum(2), confusion.sum(1)
         correct, new = (true == answered).astype(float), (~table["in_train"].to_numpy(bool)).astype(float)
         total = self.weights.sum(1)
+        agreed = self.votes[np.arange(len(answered)), answered]
+        voted = (~np.isnan(agreed)).astype(float)
+        agreement = self.weights @ np.nan_to_num(agreed) / np.maximum(self.weights @ voted, 1)
+        if not voted.any():
+            agreement = np.full(len(total), np.nan)
         confidence = table["confidence"].to_numpy()
         bins = confidence_bin(confidence)
         fear, anger, happiness = (self.classes.index(name) for name in ("fear", "anger", "happiness"))
@@ -293,7 +306,7 @@ class _Weights:
             known, ratio = normal > 0, self._means(run.errors[list(CORRUPTIONS)]) / np.where(normal > 0, normal, np.inf)
             mean_ce = np.where(known.any(1), ratio.sum(1) / np.maximum(known.sum(1), 1), np.nan)
         return np.stack([
-            hits.sum(1) / total, self.weights @ (correct * new) / (self.weights @ new),
+            hits.sum(1) / total, self.weights @ (correct * new) / (self.weights @ new), agreement,
             (2 * hits / np.maximum(of + given, 1)).mean(1), hits[:, fear] / np.maximum(of[:, fear], 1),
             confusion[:, fear, happiness] / np.maximum(of[:, fear], 1),
             confusion[:, anger, happiness] / np.maximum(of[:, anger], 1),

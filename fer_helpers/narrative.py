@@ -564,17 +564,9 @@ def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") 
     own = table[(table["outcome"] == outcome) & (table["method"] != baseline)]
     start = table[(table["outcome"] == outcome) & (table["method"] == baseline)].iloc[0]
     clear = own[own["p_holm"] < 0.05].sort_values("difference", ascending=not OUTCOMES[outcome])
-
-    def said(row: pd.Series) -> str:
-        scale, unit = (1, "") if outcome == "mCE" else (100, " points")
-        low, high, value = (scale * row[part] for part in ("difference_low", "difference_high", "difference"))
-        digits = 2 if outcome == "mCE" else 1
-        return (f"{row['method'].replace('_', ' ')} ({value:+z.{digits}f}{unit} [{low:+z.{digits}f}, "
-                f"{high:+z.{digits}f}])")
-
     better = (clear["difference"] > 0) == OUTCOMES[outcome]
     value = f"{start['value']:.2f}" if outcome == "mCE" else f"{start['value']:.1%}"
-    parts = [f"{verb} by {listing(said(row) for _, row in rows.iterrows())}"
+    parts = [f"{verb} by {_method_changes(rows)}"
              for verb, rows in (("made better", clear[better]), ("made worse", clear[~better])) if len(rows)]
     rest = len(own) - len(clear)
     if rest:
@@ -582,6 +574,28 @@ def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") 
         parts.append(f"no difference found for {others}")
     return (f"{outcome} ({value} by plain cross-entropy, {start['images']:,.0f} images, {start['seeds']:.0f} "
             f"seed{'s' * int(start['seeds'] > 1)}): {'; '.join(parts)}")
+
+
+def methods_that_help(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> str:
+    """By which methods of `methods.compare_methods` each of ``outcomes`` is made better, and which by none."""
+    own = table[table["method"] != baseline]
+    helps = own[(own["p_holm"] < 0.05) & ((own["difference"] > 0) == own["outcome"].map(OUTCOMES))]
+    better = {outcome: rows.sort_values("difference", ascending=not OUTCOMES[outcome])
+              for outcome in outcomes if len(rows := helps[helps["outcome"] == outcome])}
+    parts = [f"{outcome} by {_method_changes(rows)}" for outcome, rows in better.items()]
+    if rest := [outcome for outcome in outcomes if outcome not in better]:
+        parts.append(f"{listing(rest)} by none of {own['method'].nunique()}")
+    return f"made better, with {table['seeds'].iloc[0]:.0f} seeds each: {'; '.join(parts)}"
+
+
+def _method_changes(rows: pd.DataFrame) -> str:
+    """Methods with their differences, all in one outcome."""
+    texts = []
+    for _, row in rows.iterrows():
+        scale, unit, digits = (1, "", 2) if row["outcome"] == "mCE" else (100, " points", 1)
+        value, low, high = (f"{scale * row[f'difference{part}']:+z.{digits}f}" for part in ("", "_low", "_high"))
+        texts.append(f"{row['method'].replace('_', ' ')} ({value}{unit} [{low}, {high}])")
+    return listing(texts)
 
 
 def method_table(table: pd.DataFrame, outcomes: Sequence[str], costs: pd.DataFrame | None = None,

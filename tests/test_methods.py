@@ -50,11 +50,19 @@ def made_up(accuracy: float, seed: int, images: int = 300, errors: bool = True) 
     return Answers(table, wrong if errors else None)
 
 
+def voted(images: int = 300) -> pd.DataFrame:
+    """Seven votes in ten for the label, three for the class after it; for the first image none."""
+    true = np.arange(images) % 6
+    shares = 0.7 * np.eye(6)[true] + 0.3 * np.eye(6)[(true + 1) % 6]
+    shares[0] = np.nan
+    return pd.DataFrame(shares, [f"face{number}" for number in range(images)], SIX)
+
+
 @pytest.fixture(scope="module")
 def table():
     runs = {name: [made_up(accuracy, start + seed) for seed in range(4)]
             for name, accuracy, start in (("plain", 0.5, 0), ("better", 0.8, 10), ("alike", 0.5, 20))}
-    return compare_methods(runs, SIX, [made_up(0.4, 30)]).set_index(["method", "outcome"])
+    return compare_methods(runs, SIX, [made_up(0.4, 30)], voted()).set_index(["method", "outcome"])
 
 
 # --- settings
@@ -130,6 +138,18 @@ def test_an_outcome_counts_the_images_that_it_is_about(table):
     assert set(counts[["fear recall", "fear → happiness", "anger → happiness"]]) == {50}  # a sixth
 
 
+def test_vote_agreement_is_the_share_of_votes_for_the_answer_where_anybody_voted(table):
+    run = made_up(0.8, 10).table[1:]
+    after = {name: SIX[(number + 1) % 6] for number, name in enumerate(SIX)}
+    next_to = run["predicted"] == run["true"].map(after)
+    expected = np.where(run["predicted"] == run["true"], 0.7, np.where(next_to, 0.3, 0))
+    found = compare_methods({"plain": [made_up(0.8, 10)]}, SIX, [], voted().iloc[::-1]).set_index("outcome")
+    assert found.loc["vote agreement", "value"] == pytest.approx(expected.mean())
+    assert table.loc[("better", "vote agreement"), "images"] == 299
+    for none in (None, voted() * np.nan):
+        assert "vote agreement" not in set(compare_methods({"plain": [made_up(0.8, 10)]}, SIX, [], none)["outcome"])
+
+
 def test_mean_corruption_error_is_relative_to_the_reference():
     one = made_up(0.5, 1)
     half = Answers(one.table, one.errors * 0.5)
@@ -177,7 +197,7 @@ def test_what_is_better_is_found_and_what_is_alike_is_not(table):
 def test_a_large_difference_stands_among_as_many_methods_as_there_are():
     runs = {name: [made_up(0.8 if name == "cbam" else 0.5, 100 * place + seed) for seed in range(3)]
             for place, name in enumerate(METHODS)}
-    table = compare_methods(runs, SIX, runs["plain"]).set_index(["method", "outcome"])
+    table = compare_methods(runs, SIX, runs["plain"], voted()).set_index(["method", "outcome"])
     assert table["p_value"].notna().sum() == (len(METHODS) - 1) * len(OUTCOMES)
     assert table.loc[("cbam", "accuracy"), "p_holm"] < 0.001
     others = table.drop(index=["cbam", "plain"])

@@ -479,6 +479,16 @@ def test_the_corruption_error_is_a_ratio_not_points():
     assert "cbam (-0.03 [-0.04, -0.02])" in narrative.method_findings(table, "mCE")
 
 
+def test_the_methods_that_help_are_named_by_what_they_make_better():
+    table = compared(cbam=(0.03, 0.01), text=(-0.05, 0.01), focal=(0.02, 0.2))
+    worse = compared(cbam=(0.04, 0.01), text=(-0.02, 0.01)).assign(outcome="ECE")
+    found = narrative.methods_that_help(pd.concat([table, worse]), ["accuracy", "ECE"])
+    assert found == ("made better, with 5 seeds each: accuracy by cbam (+3.0 points [+2.0, +4.0]); ECE by text "
+                     "(-2.0 points [-3.0, -1.0])")
+    found = narrative.methods_that_help(pd.concat([table, worse]).query("method != 'text'"), ["accuracy", "ECE"])
+    assert found.endswith("accuracy by cbam (+3.0 points [+2.0, +4.0]); ECE by none of 2")
+
+
 def test_the_table_of_methods_shows_the_baseline_and_bold_differences():
     table = compared(cbam=(0.03, 0.01), hard_negatives=(0.02, 0.2))
     lines = narrative.method_table(table, ["accuracy", "mCE"]).split("\n")
