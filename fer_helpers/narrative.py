@@ -412,8 +412,8 @@ def change_of_rates(table: pd.DataFrame, what: str) -> str:
     falls = falls.assign(value=-falls["value"], low=-falls["high"], high=-falls["low"])
     parts = [f"{name} {verb} by {points(row)}" for rows, verb in ((falls, "falls"), (rises, "rises"))
              for name, row in rows.iterrows()]
-    text = f"From the lower to the upper half of {what}, {listing(parts)}. " if parts else ""
-    return text + (f"No difference found for {listing(same.index)}." if len(same) else "")
+    texts = [f"From the lower to the upper half of {what}, {listing(parts)}."] * bool(parts)
+    return " ".join(texts + [f"No difference found for {listing(same.index)}."] * bool(len(same)))
 
 
 def class_separation(table: pd.DataFrame) -> str:

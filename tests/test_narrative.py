@@ -317,6 +317,7 @@ def test_changes_without_a_difference_are_named_as_such():
     assert "a → b falls by 30.0 points [20.0, 40.0] and b → c rises by 20.0 points [10.0, 30.0]" in text
     assert text.endswith("No difference found for c → a.")
     assert narrative.change_of_rates(table.tail(1), "agreement") == "No difference found for c → a."
+    assert narrative.change_of_rates(table.head(2), "agreement").endswith("20.0 points [10.0, 30.0].")
 
 
 def test_the_class_that_overlaps_most_is_named_with_its_neighbour():
