@@ -236,7 +236,10 @@ def test_filters_and_pages_change_the_grid(page, server, faces):
     old = pictures.first.get_attribute("src")
     here.get_by_label("order").select_option("surest first")
     expect(pictures.first).not_to_have_attribute("src", old)
-    shares = [int(answer.removeprefix("→ ").split()[1].rstrip("%")) for _, answer in captions(here)]
+    end = time.monotonic() + 20  # the tiles change one after the other
+    while (shares := [int(answer.removeprefix("→ ").split()[1].rstrip("%")) for _, answer in captions(here)]) != sorted(
+            shares, reverse=True) and time.monotonic() < end:
+        page.wait_for_timeout(100)
     assert shares == sorted(shares, reverse=True)
 
 
