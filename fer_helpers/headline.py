@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import figures, narrative
-from .ambiguity import confusion_by_accuracy, pair_verdicts
+from .ambiguity import confusion_by_accuracy
 from .findings import all_runs, recall
 from .intervals import Estimate
 from .plots import headline
@@ -24,7 +24,7 @@ def sentences() -> list[str]:
     trained = recall("05_class_ambiguity")
     scores = next(run.metrics["test"] for run in trained.runs["run"] if run.config.classes == 6)
     table = comparison()
-    verdicts = pair_verdicts({6: scores}, (PAIR,))
+    verdicts = trained["verdicts"].query("classes == 6 and true in @PAIR and predicted in @PAIR")
     people = trained["same"].iloc[0]
     ambiguous = recall("06_failure_analysis")["types"].loc["ambiguous face"]
     reached = "; ".join(f"{row.network} reaches {row.accuracy} of the test images, and {row.reported} were reported"
