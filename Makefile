@@ -2,6 +2,7 @@
 #   make report [FER_DATA=folder|csv|zip] [PROFILE=full]    execute all notebooks, write report/index.html
 #   make test   [FER_DATA=…] [JOBS=4]                       package tests, then every notebook
 #   make test-ui                                         the report and JupyterLab in Chromium, which it needs
+#   make study FER_DATA=…                                train what is missing of the recorded runs; hours
 #   make lab                                                open JupyterLab
 #   make notebooks                                          renew the outputs of the committed notebooks
 #   make install [CONSTRAINTS=]                             $(VENV) with the pinned versions, or within the loose ranges
@@ -29,7 +30,7 @@ endif
 # anything else runs on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install report test test-ui lint constraints audit lab notebooks clean
+.PHONY: help install report study test test-ui lint constraints audit lab notebooks clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +44,9 @@ install: $(READY)
 
 report: $(READY)
 	$(BIN)/fer report --profile $(PROFILE) --out report
+
+study: $(READY)
+	$(BIN)/fer study
 
 test: lint
 	$(PYTEST) -n $(JOBS) tests --ignore tests/ui

@@ -100,13 +100,17 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
     import pandas as pd
 
-    from . import parallel, readers
+    from . import checks, parallel, readers
     from .methods import configure
     from .runs import train_run
+    from .training import prepare_faces
 
     config = configure({key: _one(key, values) for key, values in _settings(settings).items()})
     with parallel.join() as team:
-        run = train_run(config, readers.load_faces(data, progress=team.leads), store)
+        faces = readers.load_faces(data, progress=team.leads)
+        for finding in checks.check_class_shares(prepare_faces(config, faces)) if team.leads else ():
+            typer.echo(f"warning: {finding.text}", err=True)
+        run = train_run(config, faces, store)
     if team.leads:
         scores = pd.DataFrame({split: scores.summary() for split, scores in run.metrics.items()})
         typer.echo(f"{run.folder}\n{scores.to_string()}")
@@ -169,6 +173,37 @@ def push(run: Annotated[str, typer.Argument(help="Name or folder of a finished r
     from . import hub, pretrained
 
     typer.echo(hub.push(pretrained.find_run(run, store), repo, private=not public))
+
+
+@app.command(epilog=_examples(
+    "fer study --list",
+    "fer study --data path/to/fer2013",
+    "fer study original --data path/to/fer2013 --minutes 60"))
+def study(groups: Annotated[list[str] | None, typer.Argument(metavar="GROUP...", help="Of the plan; all by default.")]
+          = None,
+          data: Data = "", store: Store = None,
+          as_list: Annotated[bool, typer.Option("--list", help="Say what is recorded, what is missing and what it "
+                                                               "would cost; train nothing.")] = False,
+          minutes: Annotated[float, typer.Option(help="Begin no training after these.", min=0)] = float("inf"),
+          plan: Annotated[Path | None, typer.Option(help="Plan file; without it the repository's.")] = None,
+          results: Annotated[Path | None, typer.Option(help="Recorded results; without it the repository's.")] = None
+          ) -> None:
+    """Train what is missing of the recorded trainings, the most wanted first; small records are kept, no weights.
+
+    Interrupted, the same command goes on from there.
+    """
+    from .plan import Study, read_plan
+
+    study = Study(read_plan(plan), results)
+    if not as_list:
+        from .readers import load_faces
+
+        for failure in study.train(load_faces(data), groups or (), store, minutes):
+            typer.echo(f"failed: {failure}", err=True)
+    table = study.table(groups or ())
+    typer.echo(table.to_string(formatters={"hours": "{:.1f}".format}))
+    if table["missing"].any() and not as_list:
+        raise typer.Exit(1)
 
 
 class Format(enum.StrEnum):

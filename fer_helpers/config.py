@@ -11,13 +11,17 @@ from .emotions import class_set
 from .files import FerError
 from .heads import HEADS
 from .models import ANY_SIZE, check_arch
+from .train_sets import missing_classes
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
-LOSSES = ("cross_entropy", "soft_votes", "binary_cross_entropy")
+LOSSES = ("cross_entropy", "soft_votes", "sigmoid_cross_entropy")
+INITS = ("default", "glorot", "he")
 #: Settings of one method or another to learn better than by plain cross-entropy; all are off by default.
 METHOD_SETTINGS = ("head", "cbam", "focal", "contrast", "hard_negatives", "pretrain", "pretrain_epochs", "temperature",
                    "guide", "teacher", "distill")
+#: Settings that came after runs had been kept: while they are off they are no part of a run's identity.
+_LATER = (*METHOD_SETTINGS, "init", "root_eps", "train_set", "validation", "drop_last")
 #: Peak learning rate used when a configuration names none.
 DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4, "muon": 0.02}
 
@@ -31,17 +35,24 @@ class TrainConfig:
     arch : a name of `models.list_models`.
     classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
     batch_norm : whether the network normalises its activations.
+    init : initial weights: "default", the architecture's own; "glorot" (uniform, Glorot & Bengio 2010) or "he" (normal,
+        He et al. 2015, arXiv:1502.01852) in every convolution and dense layer, with biases of zero.
     optimizer : "sgd" (Nesterov momentum), "adam", "adamw", "rmsprop" or "muon" (see `optim.Muon`).
     lr : peak learning rate; None takes `DEFAULT_LR` of the optimizer.
     momentum : of sgd and muon; the decay of the running averages of rmsprop (Keras's rho) and adam, adamw (β₁).
+    root_eps : of rmsprop: added to the mean square of the gradient under the root, as Keras has it (1e-7), instead of
+        to the root, as torch has it (1e-8); None takes torch's way. Under the root it slows gradients smaller than
+        its own root (3e-4).
     weight_decay : L2 penalty (decoupled for adamw and muon), on all weights of two or more dimensions.
     schedule : "constant"; "step" (÷10 at 60% and 85%); "cosine" to 0; "onecycle" (up over 30%, then cosine to 0);
         "plateau" (÷2 after three epochs without a better validation loss).
     warmup_epochs : linear rise of the rate from 0 before the schedule takes over its full value; "onecycle" rises by
         itself.
-    epochs, batch_size : passes over the train split, images per step (the last, smaller batch is dropped).
-    loss : "cross_entropy"; "soft_votes" (cross-entropy to the FER+ vote shares); "binary_cross_entropy" (on a
-        softmax, as in the original study: for its reproduction only).
+    epochs, batch_size : passes over the train split, images per step.
+    drop_last : whether the last, smaller batch of an epoch is left out.
+    loss : "cross_entropy"; "soft_votes" (cross-entropy to the FER+ vote shares); "sigmoid_cross_entropy" (a binary
+        cross-entropy of each logit's sigmoid, mean over classes: what Keras 2 computes where `binary_crossentropy`
+        follows a softmax, as in the original study).
     label_smoothing : share of the target spread over all classes, 0 to 1.
     class_weights : "none", "balanced" (inverse class frequency in train) or "effective" (inverse effective number of
         images, β = 0.999, Cui et al. 2019, arXiv:1901.05555); both average 1 over the train images.
@@ -58,7 +69,11 @@ class TrainConfig:
     keep : "best", the weights of the epoch with the lowest validation loss, or "last", those of the last epoch: for a
         fixed recipe that holds out next to nothing.
     patience : stop after this many epochs without a better validation loss; None never stops early.
+    train_set : which images of train are used, see `train_sets.select_train`: "all", "original" (those that the
+        original study had) or "without-CLASS+…".
     val_fraction : share of train held out for model selection.
+    validation : how: "stratified" (drawn class by class, copies together), or "last" (the last in folder order, as
+        Keras's ``validation_split`` takes them: whole classes).
     train_limit : train on so many images only (class shares kept); None uses all.
     head : what takes the place of average pooling and a dense classifier, one of `heads.HEADS`.
     cbam : attention to channels and places in every residual block, see `heads.CBAM`.
@@ -78,14 +93,17 @@ class TrainConfig:
     arch: str = "compact"
     classes: int = 6
     batch_norm: bool = True
+    init: str = "default"
     optimizer: str = "sgd"
     lr: float | None = None
     momentum: float = 0.9
+    root_eps: float | None = None
     weight_decay: float = 5e-4
     schedule: str = "onecycle"
     warmup_epochs: float = 0.0
     epochs: int = 10
     batch_size: int = 128
+    drop_last: bool = True
     loss: str = "cross_entropy"
     label_smoothing: float = 0.0
     class_weights: str = "none"
@@ -98,7 +116,9 @@ class TrainConfig:
     clip_norm: float | None = None
     keep: str = "best"
     patience: int | None = None
+    train_set: str = "all"
     val_fraction: float = 0.1
+    validation: str = "stratified"
     train_limit: int | None = None
     head: str = "plain"
     cbam: bool = False
@@ -124,24 +144,29 @@ class TrainConfig:
         # papermill and the command line may pass "6": keep one spelling, so that one setting has one run id.
         object.__setattr__(self, "classes", len(class_set(self.classes)))
         policy(self.augmentation)
+        missing_classes(self.train_set)
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
                               ("class_weights", ("none", "balanced", "effective")),
-                              ("precision", ("auto", "fp32", "bf16")),
+                              ("precision", ("auto", "fp32", "bf16")), ("init", INITS),
+                              ("validation", ("stratified", "last")), ("drop_last", (True, False)),
                               ("tta", TTA), ("keep", ("best", "last")), ("batch_norm", (True, False)),
                               ("progressive", (True, False)), ("head", HEADS), ("cbam", (True, False)),
                               ("pretrain", ("none", "supcon", "simclr"))):
             if getattr(self, name) not in allowed:
                 raise FerError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
                                f"{', '.join(map(str, allowed))}")
-        for name in ("batch_norm", "progressive", "cbam"):
+        for name in ("batch_norm", "progressive", "cbam", "drop_last"):
             object.__setattr__(self, name, bool(getattr(self, name)))
-        if self.loss == "binary_cross_entropy" and self.label_smoothing:
-            raise FerError("label_smoothing does nothing with loss='binary_cross_entropy'; leave one of them out")
+        if self.loss == "sigmoid_cross_entropy" and self.label_smoothing:
+            raise FerError("label_smoothing does nothing with loss='sigmoid_cross_entropy'; leave one of them out")
+        if self.root_eps is not None and self.optimizer != "rmsprop":
+            raise FerError(f"root_eps={self.root_eps!r} is of rmsprop only, not of {self.optimizer}; leave it out")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
         whole, real = (int,), (int, float)
         for name, kinds, low, high in (
-                ("lr", real, 0, 100), ("momentum", real, 0, 0.9999), ("weight_decay", real, 0, 10),
+                ("lr", real, 0, 100), ("momentum", real, 0, 0.9999), ("root_eps", real, 1e-30, 1),
+                ("weight_decay", real, 0, 10),
                 ("warmup_epochs", real, 0, 1000), ("epochs", whole, 1, 100_000), ("batch_size", whole, 2, 1 << 20),
                 ("accumulate", whole, 1, 1 << 20), ("ema", real, 0, 0.999999), ("label_smoothing", real, 0, 1),
                 ("clip_norm", real, 1e-9, 1e9), ("patience", whole, 1, 100_000),
@@ -150,7 +175,7 @@ class TrainConfig:
                 ("temperature", real, 0.001, 100), ("guide", real, 0, 100), ("distill", real, 0, 1),
                 ("seed", whole, 0, 2**31)):
             value = getattr(self, name)
-            if value is None and name in ("ema", "clip_norm", "patience", "train_limit"):
+            if value is None and name in ("root_eps", "ema", "clip_norm", "patience", "train_limit"):
                 continue
             if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
                 raise FerError(f"{name}={value!r} must be {'a whole' if kinds is whole else 'a'} number "
@@ -160,6 +185,8 @@ class TrainConfig:
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
             raise FerError(f"accumulate={self.accumulate} cannot divide batch_size={self.batch_size} into equal parts "
                            "of two or more; choose a divisor of it")
+        if not self.drop_last and self.accumulate > 1:
+            raise FerError(f"accumulate={self.accumulate} needs batches of equal size; set drop_last to true")
         self._check_method()
 
     def _check_method(self) -> None:
@@ -170,8 +197,8 @@ class TrainConfig:
             if asked := [name for name, on in wants.items() if on]:
                 raise FerError(f"{asked[0]}={getattr(self, asked[0])!r} needs a network with global pooling, "
                                f"{' or '.join(ANY_SIZE)}; {self.arch} has none")
-        if self.focal and self.loss == "binary_cross_entropy":
-            raise FerError(f"focal={self.focal} does nothing with loss='binary_cross_entropy'; leave one of them out")
+        if self.focal and self.loss == "sigmoid_cross_entropy":
+            raise FerError(f"focal={self.focal} does nothing with loss='sigmoid_cross_entropy'; leave one of them out")
         if self.guide and self.head not in ("plain", "attention"):
             raise FerError(f"guide={self.guide} reads the evidence off a dense classifier of a map; head={self.head!r} "
                            "has none, choose plain or attention")
@@ -195,10 +222,9 @@ class TrainConfig:
 
     def identity(self) -> str:
         """Text that two configurations share if, and only if, they are equal."""
-        # These came after runs had been kept: left out while they are off, so that those runs keep their ids.
         off = TrainConfig().to_dict()
         return repr(sorted((name, value) for name, value in self.to_dict().items()
-                           if name not in METHOD_SETTINGS or value != off[name]))
+                           if name not in _LATER or value != off[name]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

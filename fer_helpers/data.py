@@ -162,10 +162,9 @@ class FaceSet:
         Raises
         ------
         FerError
-            If ``fraction`` is outside (0, 1) or a class has fewer than two groups to divide.
+            If ``fraction`` is outside (0, 1) or a class has one group only. One without any stays without.
         """
-        if not 0 < fraction < 1:
-            raise FerError(f"val_fraction={fraction} must lie between 0 and 1")
+        _check_fraction(fraction)
         pool = np.flatnonzero(self.split != "test")
         group, labels = self.near_groups[pool], self.labels.numpy()[pool]
         # A group belongs to the class of its first member: conflicting labels must not split it.
@@ -175,15 +174,33 @@ class FaceSet:
         chosen: list[int] = []
         for label, name in enumerate(self.classes):
             own = group[first[labels[first] == label]]
+            if not len(own):
+                continue
             if len(own) < 2:
-                raise FerError(f"{self.source}: class {name} has {len(own)} distinct train image(s), too few for a "
-                               "validation split; add images or choose another class setting")
+                raise FerError(f"{self.source}: class {name} has 1 distinct train image, too few for a validation "
+                               "split; add images or choose another class setting")
             own = random.permutation(own)
             wanted = fraction * (labels == label).sum()
             take = int(np.searchsorted(np.cumsum(size[own]), wanted)) + 1
             chosen.extend(own[:min(take, len(own) - 1)])
         split = self.split.astype("<U5")
         split[pool] = np.where(np.isin(group, chosen), "val", "train")
+        return dataclasses.replace(self, split=split)._inherit(self)
+
+    def split_last(self, fraction: float) -> FaceSet:
+        """Move the last ``fraction`` of train in folder order, classes by their names, to "val", as Keras's
+        ``validation_split`` does: whole classes, most of the time.
+
+        Raises
+        ------
+        FerError
+            If ``fraction`` is outside (0, 1).
+        """
+        _check_fraction(fraction)
+        pool = np.flatnonzero(self.split != "test")
+        order = pool[np.argsort(np.array(self.classes)[self.labels.numpy()[pool]], kind="stable")]
+        split = self.split.astype("<U5")
+        split[order] = np.where(np.arange(len(order)) < int(len(order) * (1 - fraction)), "train", "val")
         return dataclasses.replace(self, split=split)._inherit(self)
 
     def limit_train(self, count: int, seed: int = 0) -> FaceSet:
@@ -210,32 +227,6 @@ class FaceSet:
         keep = np.ones(len(self), dtype=bool)
         keep[train[np.argsort(rank, kind="stable")[count:]]] = False
         return self.take(keep)
-
-    def skew_train(self, name: str, share: float, count: int, seed: int = 0) -> FaceSet:
-        """Keep ``count`` random train images of which ``share`` belong to class ``name``, the others in proportion.
-        The source says so.
-
-        The original study's train set is the case in point: 9,809 images, 41% of them happy. Where a class has too
-        few images, the whole set shrinks until the shares hold.
-
-        Raises
-        ------
-        FerError
-            If ``share`` is outside (0, 1) or the class is unknown.
-        """
-        if name not in self.classes or not 0 < share < 1:
-            raise FerError(f"cannot skew to {share} of {name!r}; choose a share between 0 and 1 and one of "
-                           f"{', '.join(self.classes)}")
-        have = self.counts()["train"].to_numpy()
-        shares = np.where(np.array(self.classes) == name, 0, have).astype(float)
-        shares = shares / shares.sum() * (1 - share)
-        shares[self.classes.index(name)] = share
-        wanted = (shares * min(count, (have[shares > 0] / shares[shares > 0]).min())).astype(int)
-        random, keep = np.random.default_rng(seed), self.split != "train"
-        for label, number in enumerate(wanted):
-            own = np.flatnonzero((self.split == "train") & (self.labels.numpy() == label))
-            keep[random.permutation(own)[:number]] = True
-        return dataclasses.replace(self.take(keep), source=f"{self.source}, {share:.0%} {name}")
 
     def region_mask(self, region: str) -> torch.Tensor:
         """bool (N, 48, 48): where ``region``, one of `emotions.REGIONS`, lies in each image.
@@ -272,6 +263,11 @@ class FaceSet:
         root, rows = vars(parent).get("_origin", (parent, slice(None)))
         vars(self)["_origin"] = root, index if isinstance(rows, slice) else rows[index]
         return self
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise FerError(f"val_fraction={fraction} must lie between 0 and 1")
 
 
 def _lines(names: np.ndarray) -> tuple[int, Iterator[bytes]]:

@@ -14,10 +14,8 @@ DISTILL_TEMPERATURE = 4.0
 def compute_loss(config: TrainConfig, logits: torch.Tensor, targets: torch.Tensor,
                  class_weight: torch.Tensor | None = None) -> torch.Tensor:
     """Mean loss of float logits (B, C) to target probabilities (B, C)."""
-    if config.loss == "binary_cross_entropy":
-        # Keras averages the C binary terms and clips at 1e-7; both shape how weak this gradient is.
-        probs = logits.softmax(1).clamp(1e-7, 1 - 1e-7)
-        return F.binary_cross_entropy(probs, targets, class_weight)
+    if config.loss == "sigmoid_cross_entropy":
+        return F.binary_cross_entropy_with_logits(logits, targets, class_weight)
     if config.focal:
         return focal_loss(logits, targets, config.focal, class_weight, config.label_smoothing)
     return F.cross_entropy(logits, targets, class_weight, label_smoothing=config.label_smoothing)

@@ -27,6 +27,10 @@ Entry = TypeVar("Entry", bound="Network")
 ANY_SIZE = ("resnet50", "compact")
 
 
+#: Networks of the original study, as Keras defines them.
+ORIGINALS = ("simple_cnn", "original_vgg16", "original_vgg19", "original_resnet50")
+
+
 def register_model(build: type[Entry]) -> type[Entry]:
     """Class decorator: make the network available to `create_model` under its ``name`` attribute."""
     _REGISTRY[build.name] = build
@@ -46,7 +50,7 @@ def check_arch(arch: str) -> None:
 
 def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm: bool = True,
                  seed: int | None = None, head: str = "plain", cbam: bool = False,
-                 class_names: tuple[str, ...] | None = None) -> Network:
+                 class_names: tuple[str, ...] | None = None, init: str = "default") -> Network:
     """A freshly initialised network.
 
     Parameters
@@ -58,6 +62,7 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
         gives the layers below it the same weights.
     head : one of `heads.HEADS`; any but "plain" needs a network of `ANY_SIZE`.
     cbam : attention to channels and places in every residual block, see `heads.CBAM`; of `ANY_SIZE` only.
+    init : "default" for the architecture's own weights, "glorot" or "he", see `initialise`.
     class_names : of the outputs, for ``head="text"``; None takes those of the class setting of that size.
 
     Raises
@@ -70,6 +75,8 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
         if seed is not None:
             torch.manual_seed(seed)
         model = _REGISTRY[arch](num_classes, in_chans, batch_norm)
+        if init != "default":
+            initialise(model, init)
         if (cbam or head != "plain") and arch not in ANY_SIZE:
             raise FerError(f"head={head!r}, cbam={cbam}: {arch} does not pool over a map; choose "
                            f"{' or '.join(ANY_SIZE)}")
@@ -104,6 +111,23 @@ def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.Data
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arch")
 
 
+def initialise(model: nn.Module, init: str) -> None:
+    """Draw the weights of every convolution and dense layer anew, in place; biases become 0.
+
+    ``init`` is "glorot" (uniform, of variance 2 / (fan in + fan out), Glorot & Bengio 2010, Keras's default) or "he"
+    (normal, of variance 2 / fan in, He et al. 2015, arXiv:1502.01852: twice as much where both fans are equal, which
+    makes up for the half that a ReLU cuts off).
+    """
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            if init == "glorot":
+                nn.init.xavier_uniform_(layer.weight)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 class Network(nn.Module):
     """What the architectures share: logits are a dense classifier's of the features."""
 
@@ -125,23 +149,52 @@ class Network(nn.Module):
         return self.classify(self.features(images))
 
 
-@register_model
-class SimpleCNN(Network):
-    """The study's baseline: two 5×5 convolutions of 32 and 48 filters, one dense layer of 500 units."""
+class Original(Network):
+    """What the networks of the original study share (melomilk/facial-emotion-recognition-research): Keras's layers and
+    start, three equal channels from 0 to 1 as input, and one dense layer before the classifier.
 
-    name = "simple_cnn"
+    Weights are drawn uniformly after Glorot & Bengio 2010, biases are 0. An image of one channel, normalised as
+    `augment.normalise` does it, becomes three; one of several channels is only brought to 0 to 1.
+    """
+
+    stack: nn.Module
+    hidden = 1000
+    dropout = 0.1
 
     def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
         super().__init__()
-        del batch_norm  # the baseline has none, by definition
-        self.body = nn.Sequential(
-            nn.Conv2d(in_chans, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 48, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(48 * (IMAGE_SIZE // 4) ** 2, 500), nn.ReLU())
-        self.classifier = nn.Linear(500, num_classes)
+        self.stack, width = self.build(3 if in_chans == 1 else in_chans, batch_norm)
+        self.dense = nn.Linear(width, self.hidden)
+        self.classifier = nn.Linear(self.hidden, num_classes)
+        initialise(self, "glorot")
+
+    def build(self, in_chans: int, batch_norm: bool) -> tuple[nn.Module, int]:
+        """The convolutions, and how many numbers they leave of a 48×48 image."""
+        raise NotImplementedError
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.body(images)
+        images = (images + 2) / 4
+        channels = 3 if images.shape[1] == 1 else images.shape[1]
+        images = images.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        return F.relu(self.dense(self.stack(images).flatten(1)))
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.classifier(F.dropout(features, self.dropout, self.training))
+
+
+@register_model
+class SimpleCNN(Original):
+    """The original study's simple CNN: two 3×3 convolutions without padding, 32 and 48 filters, and a dense layer of
+    500 units. It has no batch normalisation, by definition."""
+
+    name = "simple_cnn"
+    hidden = 500
+    dropout = 0.0
+
+    def build(self, in_chans: int, batch_norm: bool) -> tuple[nn.Module, int]:
+        del batch_norm
+        return nn.Sequential(nn.Conv2d(in_chans, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+                             nn.Conv2d(32, 48, 3), nn.ReLU(), nn.MaxPool2d(2)), 48 * 10 * 10
 
 
 class VGG(Network):
@@ -255,6 +308,78 @@ class Compact(Network):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.pool(self.maps(images))
+
+
+class OriginalVGG(Original):
+    """Keras's VGG without top: 3×3 stacks, each pooled 2×2, which leave 1×1×512 of a 48×48 image; with
+    ``batch_norm`` after each convolution, which Keras's has not."""
+
+    stages: tuple[tuple[int, int], ...]
+
+    def build(self, in_chans: int, batch_norm: bool) -> tuple[nn.Module, int]:
+        layers: list[nn.Module] = []
+        for depth, filters in self.stages:
+            for _ in range(depth):
+                layers += [nn.Conv2d(in_chans, filters, 3, padding=1), *[_keras_norm(filters)] * batch_norm, nn.ReLU()]
+                in_chans = filters
+            layers.append(nn.MaxPool2d(2))
+        return nn.Sequential(*layers), in_chans
+
+
+@register_model
+class OriginalVGG16(OriginalVGG):
+    name = "original_vgg16"
+    stages = VGG16.stages
+
+
+@register_model
+class OriginalVGG19(OriginalVGG):
+    name = "original_vgg19"
+    stages = VGG19.stages
+
+
+@register_model
+class OriginalResNet50(Original):
+    """Keras's ResNet50 without top (He et al. 2016, arXiv:1512.03385), whose 2×2×2048 numbers are not pooled.
+
+    Unlike torchvision's, its convolutions have biases, the stride lies in the first 1×1 convolution of a block, not in
+    the 3×3 one, and the running statistics of its normalisation move by 0.01 a step.
+    """
+
+    name = "original_resnet50"
+
+    def build(self, in_chans: int, batch_norm: bool) -> tuple[nn.Module, int]:
+        layers = [*_keras_conv(in_chans, 64, 7, batch_norm, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        width = 64
+        for number, depth in enumerate((3, 4, 6, 3)):
+            for place in range(depth):
+                layers.append(_KerasBottleneck(width, 64 << number, batch_norm, 1 + (number > 0 and place == 0)))
+                width = 4 * (64 << number)
+        return nn.Sequential(*layers), width * 2 * 2
+
+
+class _KerasBottleneck(nn.Module):
+    """relu(shortcut(x) + branch(x)): 1×1, 3×3 and 1×1 convolutions to four times ``channels``."""
+
+    def __init__(self, in_chans: int, channels: int, batch_norm: bool, stride: int) -> None:
+        super().__init__()
+        wide = 4 * channels
+        self.downsample = nn.Sequential(*_keras_conv(in_chans, wide, 1, batch_norm, stride)) if in_chans != wide \
+            else nn.Identity()
+        self.branch = nn.Sequential(
+            *_keras_conv(in_chans, channels, 1, batch_norm, stride), nn.ReLU(),
+            *_keras_conv(channels, channels, 3, batch_norm), nn.ReLU(), *_keras_conv(channels, wide, 1, batch_norm))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.downsample(x) + self.branch(x))
+
+
+def _keras_conv(in_chans: int, out_chans: int, kernel: int, batch_norm: bool, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(in_chans, out_chans, kernel, stride, kernel // 2), *[_keras_norm(out_chans)] * batch_norm]
+
+
+def _keras_norm(channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, eps=1.001e-5, momentum=0.01)
 
 
 class _Residual(nn.Module):

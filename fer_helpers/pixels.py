@@ -181,8 +181,12 @@ class DiskWindow(Window):
 
     def show(self, index: torch.Tensor) -> torch.Tensor:
         known = bool(self.ahead) and self.ahead[0][0] is index
-        self.pixels[self.own] = (self.ahead.pop(0)[1].result() if known else self._read(index)).to(self.pixels.device)
-        return self.places
+        own = self._own(index)
+        self.pixels[own] = (self.ahead.pop(0)[1].result() if known else self._read(index)).to(self.pixels.device)
+        return self.places[:len(index)]
 
     def _read(self, index: torch.Tensor) -> torch.Tensor:
-        return self.images[index[self.own]]
+        return self.images[index[self._own(index)]]
+
+    def _own(self, index: torch.Tensor) -> torch.Tensor:
+        return self.own[self.own < len(index)]  # the last batch of an epoch may be smaller

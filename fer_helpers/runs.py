@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
+import io
 import os
 import platform
 import shutil
 import subprocess
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -39,6 +42,8 @@ from .training import Fitted, fit, predict_logits, prepare_faces
 
 #: What is kept of a run among recorded results: all but its weights.
 RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
+#: What predictions.csv is called where `record_run` packs it.
+PACKED = "predictions.csv.gz"
 #: Where recorded results lie in the repository.
 RESULTS = "data/results"
 RETRAIN = "delete the run's folder and train it again"
@@ -55,15 +60,16 @@ _PREDICTIONS = {"id": str, "split": str, "true": str, "predicted": str, "confide
 def default_store() -> Path:
     """``FER_RUNS`` if set, else ``runs`` beside the notebooks' folder (or here, outside the repository)."""
     store = os.environ.get("FER_RUNS")
-    return Path(store) if store else _home() / "runs"
+    return Path(store) if store else home() / "runs"
 
 
 def results_folder() -> Path:
     """`RESULTS` of the repository that the notebooks, or the current folder, lie in."""
-    return _home() / RESULTS
+    return home() / RESULTS
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The repository: the folder that holds the notebooks' one, or the current one."""
     here = Path.cwd()
     return here.parent if here.name == "notebooks" else here
 
@@ -112,7 +118,8 @@ class Run:
     @functools.cached_property
     def predictions(self) -> pd.DataFrame:
         """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …"""
-        path = self.folder / "predictions.csv"
+        plain, packed = self.folder / "predictions.csv", self.folder / PACKED
+        path = packed if packed.exists() and not plain.exists() else plain
         with _table_errors(path):
             table = read_table(path, dtype=_PREDICTIONS, keep_default_na=False)
             columns = [name for name in table if name.startswith("prob_")]
@@ -234,11 +241,11 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
     delete_checkpoint(folder / "checkpoint.pt")
 
 
-def record_run(run: Run, target: Path | str = RESULTS) -> Run:
+def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> Run:
     """Keep the small files of a finished run, `RECORD`, in the store ``target``; `load_runs` reads it like any.
 
-    Of the predictions those on test images are kept, with four decimals; of the data's path its last part: where it
-    lay on this machine is nobody's business, its fingerprint tells which it was.
+    Of the predictions those on test images are kept, with four decimals, or ``packed`` by gzip with three; of the
+    data's path its last part: where it lay on this machine is nobody's business, its fingerprint tells which it was.
 
     Raises
     ------
@@ -251,7 +258,11 @@ def record_run(run: Run, target: Path | str = RESULTS) -> Run:
     write_json(folder / "environment.json",
                run.environment | {"data": Path(run.environment.get("data", "")).name})
     tested = run.predictions[run.predictions["split"] == "test"]
-    write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
+    if packed:  # by a fixed time: the same predictions are the same file
+        write_atomic(folder / PACKED, lambda path: tested.to_csv(
+            path, index=False, float_format="%.3f", compression={"method": "gzip", "mtime": 1}))
+    else:
+        write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
     for name in ("config.json", "history.csv", "metrics.json"):  # the last says that the run is finished
         with explain_os_errors(run.folder / name, "reading"):
             content = (run.folder / name).read_bytes()
@@ -401,19 +412,34 @@ def _read_object(path: Path) -> dict[str, Any]:
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """`pandas.read_csv` of a file of at most `MOST_TABLE` bytes; ``ValueError`` if it is no table, or lacks the columns
     in ``dtype`` where these are given, or rows of them."""
-    with explain_os_errors(path, "reading"):
-        with check_file(path, MOST_TABLE).open("rb") as file:
-            header = file.readline(_WIDEST)
-            rows = sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+    with explain_os_errors(path, "reading"), _table_file(path) as file:
+        header = file.readline(_WIDEST)
+        rows = sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
         # Each cell takes eight bytes in memory and one in the file, its comma, unless rows are left unfinished.
         if len(header) == _WIDEST or rows * (header.count(b",") + 1) > MOST_TABLE:
             raise ValueError("its first line is too long for its length")
-        table = pd.read_csv(path, encoding="utf-8", **options)
+        file.seek(0)
+        table = pd.read_csv(file, encoding="utf-8", **options)
     if missing := set(options.get("dtype", ())) - set(table):
         raise ValueError(f"no column {', '.join(sorted(missing))}")
     if "dtype" in options and not len(table):
         raise ValueError("holds no row")
     return table
+
+
+def _table_file(path: Path) -> BinaryIO:
+    """The file, unpacked in memory where it is packed; ``ValueError`` if it is longer than `MOST_TABLE` then."""
+    file = check_file(path, MOST_TABLE).open("rb")
+    if path.suffix != ".gz":
+        return file
+    with file:
+        try:
+            content = gzip.GzipFile(fileobj=file).read(MOST_TABLE + 1)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"its packing is damaged: {error}") from error
+    if len(content) > MOST_TABLE:
+        raise ValueError(f"it unpacks to more than {MOST_TABLE:,} bytes")
+    return io.BytesIO(content)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from .parallel import Team, team
 from .pixels import DiskImages, DiskWindow, Window
 from .recording import Recorded, Tensors
 from .regions import planes, region_bits
+from .train_sets import select_train
 
 #: Share of the epochs from which a progressive training uses images of so many pixels a side.
 PROGRESSION = ((0.0, 32), (0.4, 40), (0.7, 48))
@@ -69,9 +70,12 @@ class Fitted:
 
 
 def prepare_faces(config: TrainConfig, faces: FaceSet) -> FaceSet:
-    """The view that ``config`` trains on: its classes, its validation split, its limit of train images."""
+    """The view that ``config`` trains on: its classes, its train set and validation split, its limit of train images.
+    """
     _ = faces.near_groups  # found once on the whole set, then handed on to the view of every run
-    view = faces.with_classes(config.classes).split_validation(config.val_fraction, config.seed)
+    view = select_train(faces.with_classes(config.classes), config.train_set, config.seed)
+    view = view.split_last(config.val_fraction) if config.validation == "last" else \
+        view.split_validation(config.val_fraction, config.seed)
     return view if config.train_limit is None else view.limit_train(config.train_limit, config.seed)
 
 
@@ -107,8 +111,10 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
     if config.batch_size % (crew.size * config.accumulate):
         raise FerError(f"batch_size={config.batch_size} cannot be shared equally by {crew.size} processes in "
                        f"accumulate={config.accumulate} parts; choose a multiple")
-    if config.two_views and crew.size > 1:
-        raise FerError("contrastive losses compare all images of a batch, which a team shares out; use one process")
+    if crew.size > 1 and (config.two_views or not config.drop_last):
+        raise FerError("contrastive losses compare all images of a batch, which a team shares out; use one process"
+                       if config.two_views else
+                       "a smaller last batch cannot be shared equally; set drop_last to true or use one process")
     if (config.teacher is None) != (teacher is None):
         raise FerError(f"teacher={config.teacher!r}, but {'a' if teacher else 'no'} trained network was given; "
                        "runs.train_run trains what is asked for")
@@ -141,7 +147,8 @@ class Trainer:
         self.regions = self._window_on(region_bits(train)) if config.guide else None
         self.optimizer = create_optimizer(config, self.learner)
         self.average = None if config.ema is None else WeightAverage(self.model, config.ema)
-        self.steps_per_epoch = len(train) // config.batch_size
+        full, rest = divmod(len(train), config.batch_size)
+        self.steps_per_epoch = full + (rest > 1 and not config.drop_last)
         self.history: list[dict[str, float]] = []
         self.best_loss, self.best_epoch, self.best_state = math.inf, 0, copy.deepcopy(self.model.state_dict())
         self.plateau, self.since_better = 1.0, 0
@@ -161,7 +168,7 @@ class Trainer:
         """A network of its own with the weights of ``state``, or fresh ones."""
         config = self.config
         model = create_model(config.arch, len(self.classes), batch_norm=config.batch_norm, seed=config.seed,
-                             head=config.head, cbam=config.cbam, class_names=self.classes)
+                             head=config.head, cbam=config.cbam, class_names=self.classes, init=config.init)
         if state:
             model.load_state_dict(state)
         return model.to(self.device).to(memory_format=torch.channels_last)
@@ -187,15 +194,16 @@ class Trainer:
         # Every epoch starts from a seed of its own: resuming needs no saved generator to repeat it exactly.
         torch.manual_seed(_epoch_seed(config.seed, epoch) + self.team.rank)
         random = torch.Generator().manual_seed(_epoch_seed(config.seed, epoch))
-        rate, losses, norms, how = 0.0, [], [], policy(config.augmentation)
+        rate, losses, norms, counts, how = 0.0, [], [], [], policy(config.augmentation)
         correct: Any = 0  # a tensor after the first step, as the losses of a step are: nothing waits for the GPU
         self.model.train()
-        batches = self.window.follow(_batches(len(self.hard_labels), config.batch_size, random))
+        batches = self.window.follow(_batches(len(self.hard_labels), config.batch_size, random, self.steps_per_epoch))
         for number, index in enumerate(batches, epoch * self.steps_per_epoch):
             rate = config.rate * lr_factor(config, number, self.steps_per_epoch) * self.plateau
             loss, hits, norm = self.step(number, rate, index, draw(len(index), random, how))
             losses.append(loss)
             norms.append(norm)
+            counts.append(len(index))
             correct += hits
             bar.update()
         loss = self.team.sum(torch.stack(losses)).cpu() / self.team.size
@@ -210,8 +218,8 @@ class Trainer:
         pretraining = epoch < config.pretrain_epochs
         better = pretraining or val_loss < self.best_loss
         self.history.append({
-            "epoch": epoch + 1, "lr": rate, "train_loss": loss.mean().item(),
-            "train_accuracy": self.team.sum(correct).item() / (self.steps_per_epoch * config.batch_size),
+            "epoch": epoch + 1, "lr": rate, "train_loss": np.average(loss, weights=counts).item(),
+            "train_accuracy": self.team.sum(correct).item() / sum(counts),
             "grad_norm": torch.stack(norms).mean().item(), "val_loss": val_loss, "val_accuracy": val_accuracy,
             "seconds": time.perf_counter() - start})
         self.best_loss = math.inf if pretraining else min(val_loss, self.best_loss)
@@ -246,7 +254,8 @@ class Trainer:
         # Without waiting for the step before: CUDA puts aside what is not pinned before the call returns.
         ahead = self.device == "cuda"
         inputs = (values.to(self.device, non_blocking=ahead) for values in (index, draws, *places))
-        loss, hits, norm = self._work()(*inputs)
+        # A smaller last batch is no step that was recorded.
+        loss, hits, norm = (self._work() if len(index) == self.config.batch_size else self._update)(*inputs)
         if self.average:
             self.average.update(self.model, number)
         return loss, hits, norm
@@ -418,7 +427,8 @@ def _class_weight(config: TrainConfig, train: FaceSet) -> torch.Tensor | None:
     if config.class_weights == "none":
         return None
     count = torch.bincount(train.labels, minlength=len(train.classes)).double()
-    weight = 1 / count if config.class_weights == "balanced" else 1 / (1 - EFFECTIVE_BETA**count)
+    present = count.clamp(min=1)  # a class that train lacks has no loss to weigh
+    weight = 1 / present if config.class_weights == "balanced" else 1 / (1 - EFFECTIVE_BETA**present)
     return (weight * count.sum() / (weight * count).sum()).float()
 
 
@@ -438,9 +448,9 @@ def _side(config: TrainConfig, epoch: int) -> int:
     return max(side for start, side in PROGRESSION if epoch >= start * config.epochs)
 
 
-def _batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+def _batches(count: int, batch_size: int, generator: torch.Generator, steps: int) -> Iterator[torch.Tensor]:
     order = torch.randperm(count, generator=generator)
-    return iter(order[:count // batch_size * batch_size].split(batch_size))
+    return iter(order[:steps * batch_size].split(batch_size))
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
