@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import fisher_exact
 
 from .data import FaceSet
 from .duplicates import MOST_COMPARED
+from .intervals import holm
 from .pixels import PART
 
 MIN_CONTRAST = 2.0  # standard deviation in grey levels below which no face can be seen
 MAX_BLANK_SHARE = 0.01  # above it blank images are an error: not a few bad crops but a broken conversion
 MAX_IMBALANCE = 3.0  # largest class over smallest, above which plain accuracy starts to mislead
+MAX_SHARE_RATIO = 1.5  # between a class's shares in train and test: above it a network's log odds lean by over 0.4
+MAX_CHANCE = 0.001  # of shares as unlike as those seen, did both come from one population: small sets differ by chance
 _EXAMPLES = 5
+_WORST = 2
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def check_faces(faces: FaceSet) -> Report:
     Errors, which make `Report.ok` False: no images at all; a class without train or without test images; blank images
     (standard deviation below `MIN_CONTRAST`) if they are 1% or more, because that is a broken conversion, while the
     few of FER2013 are a property of the data. Warnings: fewer blank images, test images that also stand in train or
-    val, exact copies with different labels, classes of very unequal size. Copies within a split are information.
+    val, exact copies with different labels, classes of very unequal size, or whose shares in train and test are
+    unlike (`check_class_shares`). Copies within a split are information.
     """
     if len(faces) == 0:
         return Report(faces.source, pd.DataFrame(), {"images": 0}, (Finding("error", "There are no images."),))
@@ -92,19 +98,64 @@ def check_faces(faces: FaceSet) -> Report:
     return Report(faces.source, faces.counts(), figures, tuple(sorted(findings, key=lambda f: order.index(f.level))))
 
 
+def check_class_shares(faces: FaceSet) -> tuple[Finding, ...]:
+    """Whether train and test hold the same classes, about equally often; empty where they do.
+
+    An error for classes of test that train lacks (one in val only is not learnt), and for classes without test images.
+    A warning where the share of a class among the classes of both, val counted with train, differs by more than a
+    factor of `MAX_SHARE_RATIO`, beyond chance (Fisher's exact test, `holm` over the classes, p < `MAX_CHANCE`). The
+    original study's train folder, probably an upload that stopped early, had both faults.
+    """
+    return tuple(_compare_shares(faces.counts())[1])
+
+
+def _compare_shares(counts: pd.DataFrame) -> tuple[dict[str, int | float], list[Finding]]:
+    train, test = counts["train"], counts["test"]
+    unknown, untested, both = (train == 0) & (test > 0), test == 0, (train > 0) & (test > 0)
+    lost = int(test[unknown].sum())
+    figures: dict[str, int | float] = {
+        "classes_missing_in_train": int(unknown.sum()), "classes_missing_in_test": int(untested.sum()),
+        "unanswerable_test_images": lost, "unanswerable_test_share": float(lost / max(test.sum(), 1))}
+    findings = []
+    if lost:
+        findings.append(Finding(
+            "error", f"Train holds no image of {_names(unknown)}, {figures['unanswerable_test_share']:.1%} of test "
+            f"({_images(lost)}): a network trained on it gets none of these right; add such images to train, or leave "
+            "them out of test."))
+    if untested.any():
+        findings.append(Finding("error", f"Test holds no image of {_names(untested)}: no score tells how a network "
+                                "answers such faces; add such images to test, or leave them out of train."))
+    # A missing class raises the shares of all others: only classes of both can be compared.
+    pairs = np.stack([(train + counts["val"])[both], test[both]])
+    rest = pairs.sum(1, keepdims=True) - pairs
+    chance = holm(np.array([fisher_exact([own, other]).pvalue for own, other in zip(pairs.T, rest.T, strict=True)]))
+    shares = pairs / (pairs + rest)
+    ratio = shares.max(0) / shares.min(0)
+    unlike = (ratio > MAX_SHARE_RATIO) & (chance < MAX_CHANCE)
+    figures |= {"share_ratio": float(ratio.max(initial=1)), "classes_of_unlike_share": int(unlike.sum())}
+    if unlike.any():
+        names = counts.index[both]
+        worst = ", ".join(f"{names[label]} is {shares[0, label]:.1%} of train but {shares[1, label]:.1%} of test"
+                          for label in np.argsort(-ratio * unlike)[:min(unlike.sum(), _WORST)])
+        findings.append(Finding(
+            "warning", (worst.capitalize() if both.all() else f"Of the classes in both, {worst}") + ": a network leans "
+            "to what it saw most; add the images that train lacks, or train with class_weights=balanced."))
+    return figures, findings
+
+
 def _check_classes(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
     counts = faces.counts()
-    findings = [Finding("error", f"Class {name} has no {split} images.") for split in ("train", "test")
-                for name in counts.index[counts[split] == 0]]
+    shares, findings = _compare_shares(counts)
     train, test = counts["train"], counts["test"]
+    held = train[train > 0] if train.any() else train  # a missing class is an error of its own, not an imbalance
     major = train.idxmax()
-    figures = {"classes": len(counts), "imbalance": float(train.max() / max(train.min(), 1)),
+    figures = {**shares, "classes": len(counts), "imbalance": float(train.max() / max(held.min(), 1)),
                "majority_share_train": float(train.max() / max(train.sum(), 1)),
                "majority_share_test": float(test[major] / max(test.sum(), 1))}
     findings.append(Finding(
         "warning" if figures["imbalance"] > MAX_IMBALANCE else "info",
         f"The largest class of train, {major}, has {figures['imbalance']:.1f} times the images of the smallest, "
-        f"{train.idxmin()}; always answering {major} is right on {figures['majority_share_test']:.1%} of test."))
+        f"{held.idxmin()}; always answering {major} is right on {figures['majority_share_test']:.1%} of test."))
     return figures, findings
 
 
@@ -170,6 +221,10 @@ def _groups(group: np.ndarray, marked: np.ndarray) -> int:
 
 def _images(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+def _names(marked: pd.Series) -> str:
+    return ", ".join(marked.index[marked])
 
 
 def _examples(faces: FaceSet, marked: np.ndarray) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from .classical import Suspects
 from .dynamics import FirstSteps
 from .emotions import REGIONS
-from .evaluation import Evaluation
 from .exploration import Eigenfaces
 from .methods import OUTCOMES
 from .plots import ACCENT, BASELINE, COLORS, INK, gallery
+from .published import MatrixComparison
 from .rates import RateRange
 
 HELPS, HARMS = "#009e73", "#d55e00"
@@ -218,28 +218,87 @@ def rate_sensitivity(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def collapse(networks: Mapping[str, Evaluation]) -> Figure:
-    """Which answers each network gives, beside the true shares, and what it recognises of every class."""
-    classes = next(iter(networks.values())).classes
-    rows = {"the test images": next(iter(networks.values())).confusion.sum(1)}
-    rows |= {name: scores.confusion.sum(0) for name, scores in networks.items()}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.42 * len(rows) + 1.6), width_ratios=[1.3, 1])
-    edge = np.zeros(len(rows))
-    for number, name in enumerate(classes):
-        share = np.array([counts[number] / counts.sum() for counts in rows.values()])
-        left.barh(list(rows), share, left=edge, color=COLORS[name], label=name, height=0.7)
-        edge += share
-    left.invert_yaxis()
-    left.set(xlabel="share of all answers", xlim=(0, 1), title="what is answered")
-    left.xaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=len(classes), fontsize=8,
-                  handlelength=1, columnspacing=1)
-    recall = pd.DataFrame({name: {c: scores.recall[c].value for c in classes} for name, scores in networks.items()}).T
-    sns.heatmap(recall, annot=True, fmt=".0%", cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=1, ax=right,
-                annot_kws={"fontsize": 9})
-    right.set_title("recall of each class")
-    right.tick_params(length=0, rotation=0)
-    right.set_xticks(right.get_xticks(), classes, rotation=35, ha="right", rotation_mode="anchor")
+def validation_ceiling(hits: pd.DataFrame) -> Figure:
+    """The study's validation accuracies by epoch (`published.validation_hits`) under the highest possible one."""
+    figure, axis = plt.subplots(figsize=(7, 2.9))
+    ceiling = hits["ceiling"].iloc[0]
+    axis.axhspan(ceiling, 1, color=BASELINE, alpha=0.2, lw=0)
+    axis.text(13, (1 + ceiling) / 2, f"{1 - ceiling:.0%} of the images: happy faces, a class the network never saw",
+              ha="center", va="center")
+    axis.text(13, ceiling + 0.03, f"{ceiling:.0%}: fearful faces", ha="center", color=COLORS["fear"])
+    axis.axhline(ceiling, color=COLORS["fear"], lw=1, ls="--")
+    axis.plot(hits.index, hits["value"], marker="o", ms=5, color=COLORS["fear"], lw=1)
+    axis.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1),
+             title=f"No printed validation accuracy exceeds {ceiling:.0%}")
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def beside_published(found: Mapping[str, MatrixComparison], names: Mapping[str, str], classes: Sequence[str]) -> Figure:
+    """Published confusion matrices over reproduced ones, as rates; answers that neither gives are left out."""
+    answered = [number for number in range(len(classes))
+                if any(one.published[:, number].any() or one.reproduced[:, number].any() for one in found.values())]
+    figure, axes = plt.subplots(2, len(found), figsize=(2.75 * len(found) + 0.6, 5.4), sharex=True, sharey=True,
+                                squeeze=False)
+    for column, (arch, one) in zip(axes.T, found.items(), strict=True):
+        for axis, rates, what in zip(column, (one.published, one.reproduced), ("published", "again"), strict=True):
+            sns.heatmap(100 * pd.DataFrame(rates, classes, classes).iloc[:, answered], annot=True, fmt=".0f",
+                        cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
+            axis.set_title(f"{names[arch]}, {what}")
+            axis.set(xlabel="answered (%)" if what == "again" else "", ylabel="")
+            axis.tick_params(length=0, rotation=0)
+            axis.set_xticks(axis.get_xticks(), [classes[number] for number in answered], rotation=35, ha="right",
+                            rotation_mode="anchor")
+    return figure
+
+
+def training_curves(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Published and reproduced train loss by epoch (`reproduction.training_curves`), a panel a network."""
+    archs = [arch for arch in names if len(table.loc[table["arch"] == arch, "who"].unique()) > 1]
+    figure, axes = plt.subplots(1, len(archs), figsize=(2.75 * len(archs) + 0.6, 2.7), squeeze=False)
+    for axis, arch in zip(axes[0], archs, strict=True):
+        for who, own in table[table["arch"] == arch].groupby("who"):
+            style = dict(color=INK, marker="o", ms=4, ls="", zorder=3) if who == "published" else \
+                dict(color=ACCENT, lw=1.5)
+            axis.plot(own["epoch"], own["loss"], **style)
+        axis.set(title=names[arch], xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel("train loss")
+    axes[0, 0].legend([Line2D([], [], color=INK, marker="o", ms=4, ls=""), Line2D([], [], color=ACCENT)],
+                      ["published", "again"], fontsize=8)
+    return figure
+
+
+def way_out(tables: Mapping[str, pd.DataFrame], directions: Sequence[tuple[str, str]]) -> Figure:
+    """Accuracy and confusions after each step (`reproduction.way_out`), a row of panels a network, steps from the top.
+
+    Left the accuracy; right each of ``directions``, filled where the first one's true class is the true one.
+    """
+    heights = [0.3 * len(table) + 0.7 for table in tables.values()]
+    figure, axes = plt.subplots(len(tables), 2, figsize=(8.4, sum(heights) + 0.9), squeeze=False, sharex="col",
+                                height_ratios=heights)
+    for (left, right), (name, table) in zip(axes, tables.items(), strict=True):
+        height = np.arange(len(table))[::-1]
+        accuracy = table["test_accuracy"]
+        left.errorbar(accuracy, height, xerr=[accuracy - table["test_low"], table["test_high"] - accuracy], fmt="o-",
+                      color=INK, ms=5, lw=1, elinewidth=1)
+        for true, predicted in directions:
+            rate, low, high = (table[f"{true} → {predicted}{end}"] for end in ("", " low", " high"))
+            filled = true == directions[0][0]
+            color = COLORS[predicted if filled else true]
+            right.errorbar(rate, height, xerr=[rate - low, high - rate], fmt="o-" if filled else "s:", color=color,
+                           ms=5, lw=1.2, elinewidth=1, mfc=color if filled else "white",
+                           label=f"{true} called {predicted}")
+        left.set_yticks(height, table["step"])
+        right.set_yticks(height, [])
+        left.set(title=name, ylim=(-0.6, len(table) - 0.4))
+        right.set(ylim=(-0.6, len(table) - 0.4), xlim=(-0.02, 1.02))
+        for axis in (left, right):
+            axis.grid(axis="y", lw=0.4)
+            axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[-1, 0].set_xlabel("test accuracy, six classes")
+    axes[-1, 1].set_xlabel("share of the true class")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 

@@ -121,9 +121,11 @@ def recall(notebook: str, part: str = "", folder: Path | None = None) -> Finding
 
 
 def all_runs(classes: int, folder: Path | None = None) -> pd.DataFrame:
-    """Every recorded run with so many classes, of all notebooks and of none, as a `runs.run_table`.
+    """Every recorded run with so many classes that had all of them to train on, of all notebooks, the study and none,
+    as a `runs.run_table`.
 
     A run that two notebooks keep counts once.
     """
     found = {path.parent.name: Run(path.parent) for path in sorted((folder or results_folder()).rglob("metrics.json"))}
-    return run_table(run for run in found.values() if run.config.classes == classes)
+    return run_table(run for run in found.values() if run.config.classes == classes and run.config.train_set == "all"
+                     and run.config.validation == "stratified")

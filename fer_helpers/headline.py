@@ -3,15 +3,21 @@ computed from what the notebooks recorded (`findings`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from . import figures, narrative
 from .ambiguity import confusion_by_accuracy
+from .claims import about_the_study
 from .findings import all_runs, recall
 from .intervals import Estimate
+from .plan import Study, read_plan
 from .plots import headline
-from .study import REPORTED, recorded_study
+from .published import published_rate
+from .reproduction import NAMES, compare_with_published, way_out
+from .runs import Run
 
 PAIR = ("fear", "happiness")
 #: What ways to learn are judged by here; 05 and 06 have the rest.
@@ -23,14 +29,10 @@ def sentences() -> list[str]:
     """The findings, each with its figures; `FerError` where a notebook has recorded nothing."""
     trained = recall("05_class_ambiguity")
     scores = next(run.metrics["test"] for run in trained.runs["run"] if run.config.classes == 6)
-    table = comparison()
     verdicts = trained["verdicts"].query("classes == 6 and true in @PAIR and predicted in @PAIR")
     people = trained["same"].iloc[0]
     ambiguous = recall("06_failure_analysis")["types"].loc["ambiguous face"]
-    reached = "; ".join(f"{row.network} reaches {row.accuracy} of the test images, and {row.reported} were reported"
-                        for row in table[table["reported"] != ""].itertuples())
     texts = {
-        "Under the study's protocol": reached,
         "Fear called happiness": narrative.confusion_falls(confusion_by_accuracy(all_runs(6)), *PAIR),
         "After training": narrative.pair_findings(verdicts)[0],
         "What remains": narrative.top_confusions(scores) + "; " + narrative.same_confusions(
@@ -40,27 +42,37 @@ def sentences() -> list[str]:
                                 "whose label has less than half of the human votes"}
     for network, own in _methods()[0].groupby("network", sort=False):
         texts[f"The named remedies, {network}"] = narrative.methods_that_help(own, JUDGED)
-    return [f"**{topic}.** {narrative.sentence(text)}" for topic, text in texts.items()]
+    return [*map(str, about_the_study()),
+            *(f"**{topic}.** {narrative.sentence(text)}" for topic, text in texts.items())]
 
 
 def comparison() -> pd.DataFrame:
-    """Networks with six classes, least trained first, with percentages as text.
+    """Networks with six classes, as published, trained so again, mended, and ours, with percentages as text.
 
-    Columns: ``network``, ``training``, ``reported`` by the study ("" for others), ``accuracy``, and the shares of
-    ``fear called happiness`` and ``happiness called fear``.
+    Columns: ``network``, ``training``, ``accuracy``, and the shares of "happiness called fear", "happiness called
+    anger" and "fear called happiness".
     """
-    kept = recall("04_optimization").runs
-    protocol = [run for run in kept["run"] if run.config.loss == "binary_cross_entropy"]
-    small = next(run.config.arch for run in protocol if (kept["arch"] == run.config.arch).sum() > 1)
+    study, rows = Study(read_plan()), []
+    pairs = (("happiness", "fear"), ("happiness", "anger"), PAIR)
+    found = compare_with_published(study)
+    for arch, one in found.items():
+        rows.append([NAMES[arch], "published", one.published_accuracy.percent,
+                     *(published_rate(arch, *pair).percent for pair in pairs)])
+        cells = one.cells().set_index(["true", "predicted"])
+        again = [cells.loc[pair, ["reproduced", "low", "high"]] for pair in pairs]
+        rows.append([NAMES[arch], f"the same again, {one.seeds} seed{'s' * (one.seeds > 1)}", one.accuracy.percent,
+                     *(Estimate(*cell).percent for cell in again)])
+    ends = [(NAMES[arch], "mended", way_out(arch, study)) for arch in found]
+    rows += [_row(*end[:2], end[2]["run"].iloc[-1], pairs) for end in ends if len(end[2]) > 2]
     trained = recall("05_class_ambiguity").runs
-    rows = [(run, "the study's protocol", f"{REPORTED[run.config.arch]:.0%}") for run in protocol]
-    rows += [(recorded_study(kept, small)["run"].iloc[-1], "the protocol, mended", "")]
-    rows += [(run, "ours", "") for run in trained["run"] if run.config.classes == 6]
-    return pd.DataFrame([{
-        "network": run.config.arch, "training": training, "reported": reported,
-        "accuracy": run.metrics["test"].accuracy.percent,
-        "fear called happiness": run.metrics["test"].rate(*PAIR).percent,
-        "happiness called fear": run.metrics["test"].rate(*PAIR[::-1]).percent} for run, training, reported in rows])
+    rows += [_row(run.config.arch, "ours", run, pairs) for run in trained["run"] if run.config.classes == 6]
+    return pd.DataFrame(rows, columns=["network", "training", "accuracy",
+                                       *(f"{true} called {predicted}" for true, predicted in pairs)])
+
+
+def _row(name: str, training: str, run: Run, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    scores = run.metrics["test"]
+    return [name, training, scores.accuracy.percent, *(scores.rate(*pair).percent for pair in pairs)]
 
 
 def remedies() -> str:

@@ -275,35 +275,6 @@ def memorised(name: str, losses: pd.Series, floor: float) -> str:
 # --- notebook 04
 
 
-def collapsed(name: str, scores: Evaluation) -> str:
-    """Whether a network gives nearly all images one answer, and how many classes it ever gives."""
-    answers = scores.confusion.sum(0) / scores.count
-    top, given = scores.classes[answers.argmax()], int((answers > 0).sum())
-    verdict = "collapses to" if answers.max() >= 0.9 else "answers most often"
-    return (f"{name} {verdict} *{top}*, given to {answers.max():.0%} of {scores.count:,} test images; "
-            f"{given} of {len(answers)} classes are ever answered")
-
-
-def against_report(name: str, scores: Evaluation, reported: float, unpaired: Estimate) -> str:
-    """What a network reaches under the study's protocol, beside the figure that the study states and beside what
-    `study.unpaired_accuracy` says of its answers in another order."""
-    verdict = "as" if scores.accuracy.low <= reported <= scores.accuracy.high else (
-        "more than" if scores.accuracy.low > reported else "less than")
-    lost = "agrees with" if unpaired.low <= reported <= unpaired.high else "is not"
-    return (f"under the protocol {name} reaches {scores.accuracy.percent} of {scores.count:,} images, {verdict} the "
-            f"{reported:.0%} reported; the same answers in another order would score {unpaired.value:.1%} "
-            f"({100 * unpaired.low:.1f} to {100 * unpaired.high:.1f} in 95% of all orders), which {lost} the reported "
-            "figure")
-
-
-def late_start(name: str, history: pd.DataFrame, floor: Estimate) -> str:
-    """The epoch in which a network first beats ``floor``, always answering the majority class, on validation images."""
-    above = history.loc[history["val_accuracy"] > floor.high, "epoch"]
-    when = f"first after {above.iloc[0]:.0f}" if len(above) else "after none"
-    return (f"on validation images {name} beats always answering the majority class ({floor.percent}) {when} of "
-            f"{len(history)} epochs")
-
-
 def tuned_rate(optimizer: str, tried: pd.DataFrame, best: float) -> str:
     """What short trainings say about an optimizer's rate: the ``best`` of those ``tried`` and what it costs to miss it.
 

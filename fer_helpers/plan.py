@@ -38,7 +38,8 @@ from .training import Diverged
 PLAN, RESULTS = "data/study.yaml", "data/results/study"
 #: Columns of trials.csv: identity of the trial's configuration, what was tried, what validation said of its best epoch.
 TRIAL = ["trial", "name", "settings", "val_loss", "val_accuracy", "seconds"]
-_MOST_PLAN = 1 << 20  # bytes
+#: Of a plan: bytes, lists in lists, values once its aliases are written out, trainings of an entry.
+_MOST_PLAN, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 1 << 20, 20, 100_000, 1000
 #: Operations a second of a processor that nothing is recorded of yet; of all of FER2013's train split.
 _SPEED, _TRAIN = 1e11, (3995, 436, 4097, 7215, 4830, 3171, 4965)
 
@@ -106,31 +107,67 @@ def read_plan(path: Path | str | None = None) -> Plan:
     """
     path = Path(path or home() / PLAN)
     with explain_os_errors(path, "reading"):
-        text = check_file(path, _MOST_PLAN).read_text(encoding="utf-8")
-    about, entries, scripts = {}, [], []
+        text = check_file(path, _MOST_PLAN).read_bytes()
+    about, entries, scripts, place = {}, [], [], str(path)
     try:
-        for group, parts in yaml.safe_load(text).items():
+        for group, parts in _load(text.decode("utf-8")).items():
             if group.startswith("x-"):  # a place for what several groups refer to
                 continue
+            place = f"{path}: {group}"
             about[group] = str(parts["about"])
-            scripts += [Script(group, parts["script"], parts["makes"])] if "script" in parts else []
-            entries += [_entry(group, values) for values in parts.get("runs", ())]
-    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise FerError(f"{path}: is no plan ({error!r}); see the one of the repository, {PLAN}") from error
-    for entry in entries:
-        try:
-            list(_configs(entry, {}))
-        except FerError as error:
-            raise FerError(f"{path}: {entry.group}, {entry.name}: {error}") from error
+            scripts += [Script(group, str(parts["script"]), str(parts["makes"]))] if "script" in parts else []
+            for number, values in enumerate(parts.get("runs", ()), 1):
+                place = f"{path}: {group}, {dict(values).get('name', f'entry {number}')}"
+                entries.append(_entry(group, values))
+    except FerError as error:
+        raise FerError(f"{place}: {error}") from error
+    except Exception as error:  # odd numbers, dates and tags break the loader in many ways
+        reason = str(error).partition("\n")[0]
+        raise FerError(f"{place}: is no plan ({type(error).__name__}: {reason}); see the one of the repository, {PLAN}"
+                       ) from error
     return Plan(about, tuple(entries), tuple(scripts))
 
 
+def _load(text: str) -> Any:
+    depth = 0
+    for token in yaml.scan(text):  # deep brackets take the loader hours
+        depth += (isinstance(token, yaml.BlockSequenceStartToken | yaml.BlockMappingStartToken
+                             | yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+                  - isinstance(token, yaml.BlockEndToken | yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken))
+        if depth > _DEEPEST:
+            raise ValueError("lists in lists in lists")
+    if _values(yaml.compose(text), {}) > _MOST_VALUES:
+        raise ValueError("aliases that stand for too many values")
+    return yaml.safe_load(text)
+
+
+def _values(node: yaml.Node | None, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for, its aliases written out; too many if it holds itself."""
+    if node is None:
+        return 0
+    if node not in known:
+        known[node] = _MOST_VALUES + 1  # to whom meets it within itself
+        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+        known[node] = 1 + sum(_values(one, known) for part in parts
+                              for one in (part if isinstance(part, tuple) else [part]))
+    return known[node]
+
+
 def _entry(group: str, values: dict[str, Any]) -> Entry:
-    own: dict[str, Any] = {key: values[key] for key in ("name", "wanted", "short") if key in values}
-    own |= {key: tuple(values[key]) for key in ("trials", "repeat") if key in values}
+    """The entry of these values, all its configurations tried once."""
+    own: dict[str, Any] = {"name": str(values["name"])}
+    own |= {key: kind(values[key]) for key, kind in (("wanted", float), ("trials", tuple), ("short", dict),
+                                                    ("repeat", tuple)) if key in values}
     rest = {key: value for key, value in values.items() if key not in own}
-    return Entry(group, settings={key: value for key, value in rest.items() if not isinstance(value, list)},
-                 axes={key: value for key, value in rest.items() if isinstance(value, list)}, **own)
+    axes = {key: value for key, value in rest.items() if isinstance(value, list)}
+    if not 0 < math.prod(map(len, axes.values())) <= _MOST_RUNS:
+        raise FerError(f"its lists combine to none or to more than {_MOST_RUNS} trainings; write others")
+    entry = Entry(group, settings={key: value for key, value in rest.items() if key not in axes}, axes=axes, **own)
+    for number, chosen in enumerate(entry.trials or [{}]):
+        configs = [*_configs(entry, chosen), *([_trial(entry, number)] if entry.trials else [])]
+        for seed in entry.repeat:
+            dataclasses.replace(configs[0], seed=seed)
+    return entry
 
 
 def _configs(entry: Entry, chosen: dict[str, Any]) -> Iterator[TrainConfig]:
@@ -166,7 +203,7 @@ class Study:
         jobs: list[tuple[Job, Run | None]] = []
         chosen, ready = {}, True
         if entry.trials:
-            known = self.trials(entry.group).set_index("trial")
+            known = self.trials(entry.group).drop_duplicates("trial").set_index("trial")
             tried = {_trial(entry, number): number for number in range(len(entry.trials))}
             jobs = [(Job(entry, config, json.dumps(entry.trials[number])), None) for config, number in tried.items()
                     if _identity(config) not in known.index]
@@ -218,11 +255,10 @@ class Study:
         """Estimated time of each: what its architecture took per image in the recorded runs, or a guess from its
         arithmetic."""
         costs, fallback = self._costs()
-        flops = model_table(sorted({job.config.arch for job in jobs} - set(costs)))["mflops"] if jobs else {}
         found = []
         for job in jobs:
             config = job.config
-            each = costs.get(config.arch) or 3e6 * flops[config.arch] * fallback
+            each = costs.get(config.arch) or 3e6 * _mflops(config.arch) * fallback
             found.append(_images(config) * config.epochs * each * (0.67 if config.progressive else 1))
         return found
 
@@ -231,8 +267,10 @@ class Study:
         rows = []
         for group in self.plan.about:
             for config, run in self.runs(group).items():
-                images = run.environment["images"]["train"] * len(run.history) * (0.67 if config.progressive else 1)
-                rows.append((config.arch, run.environment["train_seconds"] / images))
+                images = run.environment.get("images", {}).get("train", 0) * len(run.history)
+                if images and "train_seconds" in run.environment:
+                    rows.append((config.arch, run.environment["train_seconds"] / images
+                                 / (0.67 if config.progressive else 1)))
         return rows
 
     def _costs(self) -> tuple[dict[str, float], float]:
@@ -240,8 +278,7 @@ class Study:
         measured = pd.DataFrame(self._measured, columns=["arch", "seconds"]).groupby("arch")["seconds"].median()
         if measured.empty:
             return {}, 1 / _SPEED
-        flops = model_table(list(measured.index))["mflops"]
-        return measured.to_dict(), float((measured / (3e6 * flops)).median())
+        return measured.to_dict(), float((measured / (3e6 * measured.index.map(_mflops))).median())
 
     def _groups(self, groups: Iterable[str]) -> list[str]:
         names = list(groups) or list(self.plan.about)
@@ -319,6 +356,8 @@ class Study:
             "source": Path(faces.source).name, "fingerprint": faces.fingerprint,
             "images": faces.counts().to_dict(orient="index")}
         known = read_json(path, "take it from the repository again") if path.exists() else own
+        if not isinstance(known, dict) or not own.keys() <= known.keys():
+            raise FerError(f"{path}: does not say what data are recorded; take it from the repository again")
         if known["fingerprint"] != faces.fingerprint:
             raise FerError(f"{path}: what is recorded there comes of {known['source']} ({known['fingerprint']}), and "
                            f"{faces.source} is other data ({faces.fingerprint}); name another folder with --results")
@@ -331,6 +370,11 @@ def recorded(group: str) -> pd.DataFrame:
     if table.empty:
         raise FerError(f"nothing of the group {group!r} is recorded; make study FER_DATA=path/to/fer2013 does that")
     return table
+
+
+@functools.cache
+def _mflops(arch: str) -> float:
+    return float(model_table([arch])["mflops"].iloc[0])
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import gzip
-import io
 import os
 import platform
 import shutil
@@ -220,7 +219,7 @@ def teacher_config(config: TrainConfig) -> TrainConfig:
     """
     assert config.teacher is not None
     plain = TrainConfig()
-    other = {name: getattr(plain, name) for name in (*METHOD_SETTINGS, "momentum", "progressive")}
+    other = {name: getattr(plain, name) for name in (*METHOD_SETTINGS, "momentum", "root_eps", "progressive")}
     return dataclasses.replace(config, **other, arch=config.teacher, optimizer="adam", lr=None)
 
 
@@ -413,8 +412,11 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """`pandas.read_csv` of a file of at most `MOST_TABLE` bytes; ``ValueError`` if it is no table, or lacks the columns
     in ``dtype`` where these are given, or rows of them."""
     with explain_os_errors(path, "reading"), _table_file(path) as file:
-        header = file.readline(_WIDEST)
-        rows = sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+        header, rows, size = file.readline(_WIDEST), 0, 0
+        for part in iter(lambda: file.read(1 << 20), b""):
+            rows, size = rows + part.count(b"\n"), size + len(part)
+            if size > MOST_TABLE:
+                raise ValueError(f"it unpacks to more than {MOST_TABLE:,} bytes")
         # Each cell takes eight bytes in memory and one in the file, its comma, unless rows are left unfinished.
         if len(header) == _WIDEST or rows * (header.count(b",") + 1) > MOST_TABLE:
             raise ValueError("its first line is too long for its length")
@@ -427,19 +429,14 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     return table
 
 
-def _table_file(path: Path) -> BinaryIO:
-    """The file, unpacked in memory where it is packed; ``ValueError`` if it is longer than `MOST_TABLE` then."""
-    file = check_file(path, MOST_TABLE).open("rb")
-    if path.suffix != ".gz":
-        return file
-    with file:
-        try:
-            content = gzip.GzipFile(fileobj=file).read(MOST_TABLE + 1)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"its packing is damaged: {error}") from error
-    if len(content) > MOST_TABLE:
-        raise ValueError(f"it unpacks to more than {MOST_TABLE:,} bytes")
-    return io.BytesIO(content)
+@contextlib.contextmanager
+def _table_file(path: Path) -> Iterator[BinaryIO]:
+    """The file, unpacked as it is read where it is packed; ``ValueError`` if its packing is damaged."""
+    try:
+        with check_file(path, MOST_TABLE).open("rb") as file:
+            yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file  # type: ignore[misc]
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"its packing is damaged: {error}") from error
 
 
 @contextlib.contextmanager

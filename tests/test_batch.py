@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from conftest import fer, fer_here
+from conftest import easy_faces, fer, fer_here
 from PIL import Image
 
-from fer_helpers import batch, execution
+from fer_helpers import batch, execution, readers
 from fer_helpers.cli import app, main
 from fer_helpers.config import TrainConfig
 from fer_helpers.files import FerError
@@ -122,9 +122,31 @@ def test_train_and_runs_print_what_they_did(folder, tmp_path):
     done = fer("train", "arch=simple_cnn", "batch_size=32", *TINY, "--data", folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "always the majority class" in done.stdout and "clean_test" in done.stdout
+    assert "warning:" not in done.stderr
     listed = fer_here("runs", cwd=tmp_path)
     assert listed.exit_code == 0 and "simple_cnn-sgd-onecycle-c6-s0" in listed.stdout
     assert "clean_test_accuracy" in fer_here("runs", "--csv", cwd=tmp_path).stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(("settings", "lacking"), [
+    (["train_set=without-fear+sadness"], "fear, sadness, 33.3% of test (24 images)"),
+    (["validation=last", "val_fraction=0.5"], "sadness, surprise, neutral, 50.0% of test (36 images)")])
+def test_train_warns_of_classes_it_cannot_learn_and_trains(folder, tmp_path, settings, lacking):
+    done = fer_here("train", "arch=simple_cnn", "batch_size=32", *TINY, *settings, "--data", folder, cwd=tmp_path)
+    assert done.exit_code == 0 and "clean_test" in done.stdout
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and warnings[0].startswith(f"warning: Train holds no image of {lacking}: ")
+
+
+@pytest.mark.parametrize("name", ["happiness", "neutral"])
+def test_train_warns_of_a_class_that_it_sees_too_seldom_and_trains(tmp_path, monkeypatch, name):
+    faces = easy_faces(train=60, test=60)
+    own = (faces.labels.numpy() == faces.classes.index(name)) & (faces.split == "train")
+    rare = faces.take(~own | (own.cumsum() <= 12))
+    monkeypatch.setattr(readers, "load_faces", lambda *_, **__: rare)
+    done = fer_here("train", "arch=simple_cnn", "batch_size=32", "epochs=1", cwd=tmp_path)
+    assert done.exit_code == 0 and "clean_test" in done.stdout
+    assert f"warning: {name.capitalize()} is 3.8% of train but 16.7% of test: " in done.stderr
 
 
 def test_models_are_listed_with_their_cost(tmp_path):

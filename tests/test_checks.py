@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_helpers.checks import check_faces
+from fer_helpers.checks import check_class_shares, check_faces
 from fer_helpers.data import FaceSet
-from fer_helpers.emotions import EMOTIONS
+from fer_helpers.emotions import CLASS_SETS, EMOTIONS
 from fer_helpers.readers import load_faces
+from fer_helpers.synthetic import make_faces
 from tests.corpus import faces_of
 
 TWO = ("anger", "fear")
@@ -25,6 +26,13 @@ def set_of(images: np.ndarray, labels, split, classes=TWO, **more) -> FaceSet:
 def sound(count: int = 8) -> FaceSet:
     """Half train, half test, both classes in each, nothing to complain about."""
     return set_of(faces_of(count), [0, 1] * (count // 2), ["train"] * (count // 2) + ["test"] * (count // 2))
+
+
+def counted(classes, **counts) -> FaceSet:
+    """Images that nobody looks at: so many of each class in each of the splits named."""
+    labels = np.concatenate([np.repeat(np.arange(len(classes)), numbers) for numbers in counts.values()])
+    split = np.repeat(list(counts), [sum(numbers) for numbers in counts.values()])
+    return set_of(np.zeros((len(labels), 48, 48), np.uint8), labels, split, classes)
 
 
 def with_copy(faces: FaceSet, source: int, target: int) -> FaceSet:
@@ -49,11 +57,65 @@ def test_no_images_at_all_are_an_error():
     assert not report.ok and "no images" in report.table() and json.dumps(report.to_dict())
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_class_missing_from_a_split_is_an_error(split):
+#: Six classes as the original study's train folder held them, and as its test folder did.
+STUDY = {"train": (3995, 4097, 1717, 0, 0, 0), "test": (958, 1024, 1774, 1247, 831, 1233)}
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_class_without_test_images_is_an_error(label):
     faces = sound()
-    report = check_faces(faces.take((faces.split != split) | (faces.labels.numpy() == 0)))
-    assert not report.ok and texts(report, "error") == f"Class fear has no {split} images."
+    report = check_faces(faces.take((faces.split != "test") | (faces.labels.numpy() != label)))
+    assert not report.ok and report.figures["classes_missing_in_test"] == 1
+    assert texts(report, "error").startswith(f"Test holds no image of {TWO[label]}: ")
+
+
+@pytest.mark.parametrize(("classes", "counts", "start", "missing", "lost"), [
+    (CLASS_SETS[6], STUDY, "sadness, surprise, neutral, 46.9% of test (3,311 images): ", 3, 3311),
+    (TWO, {"train": (3, 0), "test": (3, 1)}, "fear, 25.0% of test (1 image): ", 1, 1),
+    (TWO, {"train": (9, 0), "val": (0, 9), "test": (3, 5)}, "fear, 62.5% of test (5 images): ", 1, 5)])
+def test_test_images_of_a_class_that_train_lacks_are_an_error(classes, counts, start, missing, lost):
+    faces = counted(classes, **counts)
+    first, figures = check_class_shares(faces)[0], check_faces(faces).figures
+    assert first.level == "error" and first.text.startswith(f"Train holds no image of {start}")
+    assert figures["classes_missing_in_train"] == missing and figures["unanswerable_test_images"] == lost
+    assert figures["unanswerable_test_share"] == pytest.approx(lost / sum(counts["test"]))
+    assert first in check_faces(faces).findings
+
+
+@pytest.mark.parametrize(("classes", "counts", "start", "ratio", "unlike"), [
+    (CLASS_SETS[6], STUDY, "Of the classes in both, happiness is 17.5% of train but 47.2% of test, anger is 40.7% of "
+                           "train but 25.5% of test: ", 2.698, 3),
+    (CLASS_SETS[3], {split: counts[:3] for split, counts in STUDY.items()},
+     "Happiness is 17.5% of train but 47.2% of test, anger is 40.7% of train but 25.5% of test: ", 2.698, 3),
+    (TWO, {"train": (800, 100), "val": (100, 0), "test": (700, 300)},
+     "Fear is 10.0% of train but 30.0% of test: ", 3, 1)])
+def test_a_class_whose_share_differs_between_train_and_test_is_a_warning(classes, counts, start, ratio, unlike):
+    report = check_faces(counted(classes, **counts))
+    warning = check_class_shares(counted(classes, **counts))[-1]
+    assert warning.level == "warning" and warning.text.startswith(start) and warning in report.findings
+    assert report.figures["share_ratio"] == pytest.approx(ratio, abs=0.001)
+    assert report.figures["classes_of_unlike_share"] == unlike
+
+
+@pytest.mark.parametrize("counts", [
+    {"train": (4000, 6000), "test": (5000, 5000)},  # certain, but little
+    {"train": (6, 2), "test": (2, 6)},  # much, but it may be chance
+    {"train": (900, 100), "val": (0, 400), "test": (900, 500)},  # alike with val, which is taken from train
+    {"train": (3963, 439, 4077, 7186, 4932, 4805, 3156), "test": (467, 56, 496, 891, 604, 652, 413)}])  # FER2013
+def test_shares_that_differ_little_or_by_chance_are_no_finding(counts):
+    faces = counted(TWO if len(counts["train"]) == 2 else EMOTIONS, **counts)
+    assert not check_class_shares(faces) and check_faces(faces).figures["classes_of_unlike_share"] == 0
+
+
+def test_the_classes_of_the_drawn_faces_are_alike_in_train_and_test():
+    faces = make_faces(1000, test=200, seed=1)
+    assert not check_class_shares(faces) and not check_class_shares(faces.with_classes(3))
+
+
+@pytest.mark.parametrize(("train", "smallest"), [((8, 4, 0), "2.0 times the images of the smallest, fear"),
+                                                 ((0, 3, 9), "3.0 times the images of the smallest, fear")])
+def test_a_missing_class_is_not_also_called_the_smallest(train, smallest):
+    assert smallest in texts(check_faces(counted(CLASS_SETS[3], train=train, test=(5, 5, 5))), "info")
 
 
 def test_test_images_that_stand_in_train_or_val_are_leaks():
@@ -130,6 +192,10 @@ def test_figures_agree_with_a_count_by_hand_on_any_set(data, count):
         split[row] == "test" and any(split[other] != "test" for other in members[picture[row]]) for row in range(count))
     torn = [rows for rows in members.values() if len({labels[row] for row in rows}) > 1]
     assert (figures["conflict_groups"], figures["conflict_images"]) == (len(torn), sum(map(len, torn)))
+    shown = list(zip(split, labels, strict=True))
+    assert figures["classes_missing_in_test"] == sum(("test", label) not in shown for label in (0, 1))
+    assert figures["unanswerable_test_images"] == sum(
+        where == "test" and ("train", label) not in shown for where, label in shown)
     for part, side in (("train", {"train", "val"}), ("test", {"test"})):
         assert figures[f"exact_groups_in_{part}"] == sum(
             sum(split[row] in side for row in rows) > 1 for rows in members.values())
@@ -137,7 +203,9 @@ def test_figures_agree_with_a_count_by_hand_on_any_set(data, count):
 
 
 def test_real_faces_show_their_known_faults(real_data):
-    report = check_faces(load_faces(None, progress=False))
+    faces = load_faces(None, progress=False)
+    report = check_faces(faces)
+    assert not check_class_shares(faces) and report.figures["share_ratio"] < 1.1
     assert report.ok and report.counts.loc[list(EMOTIONS), "train"].sum() == 28558
     expected = {"leaked_test_images": 279, "exact_groups": 1270, "conflict_groups": 11, "blank_images": 0}
     assert {name: report.figures[name] for name in expected} == expected

@@ -8,10 +8,10 @@ import torch
 from conftest import texts
 from matplotlib.colors import to_rgba
 
-from fer_helpers import confidence, exploration, failures, figures, plots
+from fer_helpers import confidence, exploration, failures, figures, plots, published
 from fer_helpers.dynamics import FirstSteps
 from fer_helpers.emotions import EMOTIONS
-from fer_helpers.evaluation import calibration_bins, evaluate
+from fer_helpers.evaluation import calibration_bins
 from fer_helpers.models import create_model
 from fer_helpers.rates import RateRange
 from fer_helpers.runs import predict_table
@@ -112,15 +112,40 @@ def test_rate_sensitivity_shows_loss_and_accuracy_of_every_optimizer_by_rising_r
     assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
 
 
-def test_a_collapse_shows_as_one_colour_beside_the_true_shares(scores):
-    labels = np.repeat(np.arange(7), 20)
-    one = evaluate(labels, np.eye(7)[np.full(140, 3)], EMOTIONS)
-    figure = figures.collapse({"collapsed": one, "other": scores})
-    widths = {name: [bar.get_width() for bar in bars] for name, bars in
-              zip(EMOTIONS, figure.axes[0].containers, strict=True)}
-    assert widths["happiness"] == pytest.approx([1 / 7, 1, 1 / 7]) and widths["fear"][1] == 0
-    assert [bar.get_x() for bar in figure.axes[0].containers[-1]] == pytest.approx([6 / 7, 1, 6 / 7])
-    assert {"100%", "the test images"} <= set(texts(figure))
+def test_no_validation_accuracy_of_the_study_rises_above_the_line():
+    hits = published.validation_hits()
+    figure = figures.validation_ceiling(hits)
+    line, dots = (figure.axes[0].lines[number].get_ydata() for number in (0, 1))
+    assert set(line) == {hits["ceiling"].iloc[0]} and list(dots) == list(hits["value"]) and max(dots) < line[0]
+
+
+def test_published_and_reproduced_rates_stand_one_above_the_other():
+    theirs = published.published_matrix("simple_cnn").to_numpy()
+    found = {"simple_cnn": published.compare_matrices("simple_cnn", [theirs[:, [1, 0, 2, 3, 4, 5]]])}
+    figure = figures.beside_published(found, {"simple_cnn": "simple CNN"}, published.CLASSES)
+    above, below = ([float(text.get_text()) for text in axis.texts] for axis in figure.axes)
+    assert len(above) == 12 and above[:2] == [38, 62] and below[:2] == [62, 38]  # the empty answers are left out
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["simple CNN, published", "simple CNN, again"]
+
+
+def test_training_curves_draw_only_what_was_trained_again():
+    table = pd.concat([published.published_curves().assign(who="published"), pd.DataFrame(
+        {"arch": "vgg19", "who": "seed 0", "epoch": [1, 2], "loss": [0.4, 0.3], "accuracy": 0.4})])
+    axis, = figures.training_curves(table, {"simple_cnn": "simple CNN", "vgg19": "VGG19"}).axes
+    assert axis.get_title(loc="left") == "VGG19" and [len(line.get_ydata()) for line in axis.lines] == [10, 2]
+
+
+def test_the_way_out_shows_both_directions_of_every_step():
+    directions = (("happiness", "fear"), ("fear", "happiness"))
+    table = pd.DataFrame({"step": ["as published", "mended"], "test_accuracy": [0.2, 0.6], "test_low": [0.1, 0.5],
+                          "test_high": [0.3, 0.7]})
+    for number, (true, predicted) in enumerate(directions):
+        for end, shift in (("", 0), (" low", -0.05), (" high", 0.05)):
+            table[f"{true} → {predicted}{end}"] = np.array([0.8, 0.1]) - 0.05 * number + shift
+    left, right = figures.way_out({"simple CNN": table}, directions).axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["as published", "mended"]
+    assert [list(line.get_xdata()) for line in right.lines if len(line.get_xdata()) == 2][0] == [0.8, 0.1]
+    assert {"happiness called fear", "fear called happiness"} <= set(texts(left.figure))
 
 
 # --- notebook 05

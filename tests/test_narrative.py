@@ -222,23 +222,6 @@ def test_memorising_is_told_by_the_loss_of_the_last_steps(last, verdict):
 # --- notebook 04
 
 
-def test_a_collapse_is_named_with_its_class_and_its_extent():
-    text = narrative.collapsed("vgg19", scores([0, 1, 2] * 10, [2] * 29 + [0]))
-    assert "collapses to *happiness*, given to 97% of 30 test images; 2 of 3" in text
-    assert "answers most often" in narrative.collapsed("vgg19", scores([0, 1, 2] * 10, [0, 1, 2] * 10))
-
-
-@pytest.mark.parametrize(("reported", "verdict", "lost"), [
-    (0.2, "more than the 20%", "which is not"), (0.34, "more than the 34%", "which agrees with"),
-    (0.97, "as the 97%", "which is not"), (1, "less than the 100%", "which is not")])
-def test_a_reported_figure_is_held_against_what_was_reached_and_against_lost_order(reported, verdict, lost):
-    labels = [0, 1, 2] * 100
-    found = scores(labels, [1, 2, 0] * 3 + labels[9:])
-    text = narrative.against_report("a net", found, reported, Estimate(0.333, 0.30, 0.36))
-    assert text.startswith(f"under the protocol a net reaches {found.accuracy.percent} of 300 images, {verdict}")
-    assert "would score 33.3% (30.0 to 36.0 in" in text and lost in text
-
-
 def test_runs_that_never_reach_the_target_are_named():
     times = pd.DataFrame({"epoch": [1, 2, np.nan], "steps": [50, 100, np.nan], "seconds": [2.0, 3, np.nan]},
                          index=["sgd", "adam", "rmsprop"])
@@ -434,14 +417,6 @@ def test_the_costliest_and_the_cheapest_corruption_are_named_at_the_highest_seve
         "of 100 test images 60.0% [50.2, 69.1] are right as they are; at severity 5, of the corruptions shift costs "
         "most (30.0% [21.9, 39.6]) and jpeg least (50.0% [40.4, 59.6]); of the ways to hide a part mask costs most "
         "(20.0% [13.3, 28.9]) and eyes least (45.0% [35.6, 54.8])")
-
-
-@pytest.mark.parametrize(("accuracies", "ending"), [([0.4, 0.41, 0.5, 0.39], "first after 3 of 4 epochs"),
-                                                    ([0.45, 0.4], "after none of 2 epochs")])
-def test_the_epoch_that_first_beats_the_majority_is_told(accuracies, ending):
-    history = pd.DataFrame({"epoch": range(1, len(accuracies) + 1), "val_accuracy": accuracies})
-    text = narrative.late_start("vgg19", history, Estimate(0.4, 0.37, 0.45))
-    assert text.startswith("on validation images vgg19 beats always answering") and text.endswith(ending)
 
 
 # --- methods

@@ -1,0 +1,97 @@
+"""What is claimed of the original study: sentences that a person wrote, the numbers that the records supply, and a
+condition that decides whether they bear them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import published
+from .plan import Study, read_plan
+from .reproduction import NAMES, compare_with_published, way_out
+
+#: How far a reproduced accuracy may lie from the published one: the study gives two digits of one run.
+CLOSE = 0.02
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence with its numbers, and whether they bear it out; ``source`` is what makes the numbers again."""
+
+    sentence: str
+    holds: bool
+    source: str = ""
+
+    def __str__(self) -> str:
+        return self.sentence if self.holds else f"*What is recorded does not bear this out:* {self.sentence}"
+
+
+def about_the_study(study: Study | None = None) -> list[Claim]:
+    """What the original study's published outputs show, and what its trainings, repeated, add to it as far as they are
+    recorded."""
+    study = study or Study(read_plan())
+    return [train_folder(), simple_cnn(), one_answer(), direction(), *repeated(study), *mended(study)]
+
+
+def train_folder() -> Claim:
+    table = published.composition()
+    held = table.index[table["in_train"] > 0]
+    return Claim(
+        "**The study's train folder held three of its six classes.** All angry, all fearful and "
+        f"{table.loc['happiness', 'in_train']:,} happy faces of FER2013 add up to its {published.TRAIN_IMAGES:,} "
+        "images, and its sample figures of the other classes are empty.",
+        list(held) == list(table.index[table["samples"] > 0]) == ["anger", "fear", "happiness"]
+        and table["in_train"].sum() == published.TRAIN_IMAGES
+        and (table["in_train"] == table["official"])[["anger", "fear"]].all(), "published outputs")
+
+
+def simple_cnn() -> Claim:
+    parts, hits = published.last_quarter(), published.validation_hits()
+    return Claim(
+        "**Its simple CNN never saw a happy face.** Validation took the last quarter in folder order, all "
+        f"{parts.loc['happiness', 'validation']:,} of them, and none of the {len(hits)} printed validation accuracies "
+        f"exceeds {hits['ceiling'].iloc[0]:.1%}.",
+        bool(parts.loc["happiness", "fit"] == 0 and hits["agrees"].all() and (hits["value"] <= hits["ceiling"]).all()),
+        "published outputs")
+
+
+def one_answer() -> Claim:
+    found = published.constant_answer()
+    return Claim(
+        f"**Its VGG19 gave one answer to all {found['images']:,} test images**: {found['answer']}, whose share there "
+        f"is the reported {published.REPORTED['vgg19']:.2f}.",
+        found["answers"] == 1 and f"{found['test_share']:.2f}" == f"{published.REPORTED['vgg19']:.2f}",
+        "published outputs")
+
+
+def direction() -> Claim:
+    there = [published.published_rate("resnet50", "happiness", answer) for answer in ("fear", "anger")]
+    back = published.published_rate("resnet50", "fear", "happiness")
+    return Claim(
+        "**The confusion had one direction.** In the published matrix of ResNet50, "
+        f"{sum(rate.value for rate in there):.0%} of the happy faces are called fear or anger; of the fearful ones "
+        f"{back.value:.0%} are called happy.", min(rate.low for rate in there) > 5 * back.high, "published outputs")
+
+
+def repeated(study: Study) -> list[Claim]:
+    """That the accident repeats, of each network that is recorded."""
+    return [Claim(
+        f"**{NAMES[arch]}, trained so again, reaches {found.accuracy.percent}** of the test images "
+        f"({found.seeds} seed{'s' * (found.seeds > 1)}); published are {found.published_accuracy.value:.1%}.",
+        abs(found.accuracy.value - found.published_accuracy.value) <= CLOSE, "fer study original")
+        for arch, found in compare_with_published(study).items()] if study.runs("original") else []
+
+
+def mended(study: Study) -> list[Claim]:
+    """That happy faces are no longer called fear or anger once the missing pieces are there, as far as recorded."""
+    claims = []
+    for arch in NAMES:
+        table = way_out(arch, study)
+        if len(table) < 3:
+            continue
+        first, last = ([row[f"happiness → {answer}"] for answer in ("fear", "anger")]
+                       for _, row in table.iloc[[0, -1]].iterrows())
+        claims.append(Claim(
+            f"**{NAMES[arch]}, mended one change at a time, calls {sum(last):.0%} of the happy faces fear or anger**, "
+            f"instead of {sum(first):.0%}; test accuracy {table['test_accuracy'].iloc[-1]:.0%}.",
+            sum(last) < sum(first) / 4, "fer study way-out"))
+    return claims
