@@ -142,13 +142,15 @@ def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
     typer.echo(record_run(Run(run), target).folder)
 
 
-@app.command(epilog=_examples("fer findings", "fer findings --figure findings.svg"))
-def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None
+@app.command(epilog=_examples("fer findings", "fer findings --figure findings.svg", "fer findings --verdicts"))
+def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None,
+             verdicts: Annotated[bool, typer.Option("--verdicts", help="Print the original study's claims and what "
+                                                                       "became of them, as in the README.")] = False
              ) -> None:
-    """Print what was found on photographs as Markdown: the recorded findings, as in the README."""
+    """Print what was found on photographs as Markdown: the recorded findings, as in docs/results.md."""
     from . import headline, plots
 
-    typer.echo(headline.markdown())
+    typer.echo(headline.verdicts("notebooks/{}") if verdicts else headline.markdown())
     if figure is not None:
         plots.use_style()
         drawn = headline.figure()

@@ -66,11 +66,12 @@ class TrainConfig:
     tta : views whose logits are averaged on the validation and test images of a finished run: "none", "flip" or
         "ten_crop", see `augment.views`.
     clip_norm : largest gradient norm; None does not clip.
-    keep : "best", the weights of the epoch with the lowest validation loss, or "last", those of the last epoch: for a
-        fixed recipe that holds out next to nothing.
+    keep : "best", the weights of the epoch with the lowest validation loss; "last", those of the last epoch: for a
+        fixed recipe that holds out next to nothing; or "best_on_test", those of the highest accuracy on the test
+        images, which then stand in for validation: to measure what choosing there pretends.
     patience : stop after this many epochs without a better validation loss; None never stops early.
     train_set : which images of train are used, see `train_sets.select_train`: "all", "original" (those that the
-        original study had) or "without-CLASS+…".
+        original study had), "without-CLASS+…", "no-copies" (of test images) or "test-augmented" (test images, too).
     val_fraction : share of train held out for model selection.
     validation : how: "stratified" (drawn class by class, copies together), or "last" (the last in folder order, as
         Keras's ``validation_split`` takes them: whole classes).
@@ -149,7 +150,7 @@ class TrainConfig:
                               ("class_weights", ("none", "balanced", "effective")),
                               ("precision", ("auto", "fp32", "bf16")), ("init", INITS),
                               ("validation", ("stratified", "last")), ("drop_last", (True, False)),
-                              ("tta", TTA), ("keep", ("best", "last")), ("batch_norm", (True, False)),
+                              ("tta", TTA), ("keep", ("best", "last", "best_on_test")), ("batch_norm", (True, False)),
                               ("progressive", (True, False)), ("head", HEADS), ("cbam", (True, False)),
                               ("pretrain", ("none", "supcon", "simclr"))):
             if getattr(self, name) not in allowed:

@@ -69,6 +69,11 @@ def canonical(name: str) -> str | None:
     return _CANONICAL.get(name.strip().lower())
 
 
+def adjective(emotion: str) -> str:
+    """What a face of that emotion is called: ``adjective("fear") == "fearful"``."""
+    return next(iter(_SYNONYMS[emotion])) if emotion != "neutral" else emotion
+
+
 def class_set(classes: int | str) -> tuple[str, ...]:
     """Class names of a setting: 3, 6 or 7, as a number or its digits.
 

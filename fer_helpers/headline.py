@@ -1,5 +1,5 @@
-"""What README and report open with: the findings on photographs in a few sentences, one table and one figure, all
-computed from what the notebooks recorded (`findings`)."""
+"""What README and report open with, the study's claims and what became of them, and the page of results: sentences,
+tables and one figure, all computed from what is recorded (`findings`, `plan`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import figures, narrative
+from . import claims, figures, narrative
 from .ambiguity import confusion_by_accuracy
-from .claims import about_the_study
+from .execution import find_notebooks
 from .findings import all_runs, recall
 from .intervals import Estimate
 from .plan import Study, read_plan
@@ -42,7 +42,7 @@ def sentences() -> list[str]:
                                 "whose label has less than half of the human votes"}
     for network, own in _methods()[0].groupby("network", sort=False):
         texts[f"The named remedies, {network}"] = narrative.methods_that_help(own, JUDGED)
-    return [*map(str, about_the_study()),
+    return [*map(str, claims.about_the_study()),
             *(f"**{topic}.** {narrative.sentence(text)}" for topic, text in texts.items())]
 
 
@@ -104,9 +104,20 @@ def figure() -> Figure:
 
 def markdown() -> str:
     """`sentences` as a list, `comparison` as a table, and `remedies`."""
-    table = comparison()
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.values.tolist()]
     majority = next(iter(all_runs(6)["run"])).metrics["test"].majority
-    return "\n".join([*(f"- {text}" for text in sentences()), "",
-                      *("| " + " | ".join(line) + " |" for line in lines), "",
+    return "\n".join([*(f"- {text}" for text in sentences()), "", _table(comparison()), "",
                       f"Always answering happiness is right on {majority.percent}.", "", remedies()])
+
+
+def verdicts(link: str = "{}") -> str:
+    """The study's claims and what became of each, as a table in Markdown; ``link`` makes the address of a notebook of
+    its file name."""
+    files = {path.name[:2]: path.name for path in find_notebooks()}
+    return _table(pd.DataFrame([{
+        "The study": verdict.said, "Here": f"**{verdict.word.capitalize()}.** {verdict.claim}",
+        "": f"[{verdict.notebook}]({link.format(files[verdict.notebook])})"} for verdict in claims.verdicts()]))
+
+
+def _table(table: pd.DataFrame) -> str:
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.values.tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -28,7 +28,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from tqdm.auto import tqdm
 
-from . import dynamics, figures, headline, narrative, plots
+from . import figures, headline, plots
 from .config import TrainConfig
 from .execution import WIDGET, Executed, absolute, execute, find_notebooks, notebook_defaults
 from .files import FerError, bar_options, explain_os_errors
@@ -220,15 +220,17 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
     for name, path in cards.items():
         if path.exists():
             shutil.copyfile(path, folder / f"{name}.md")
+    docs = sorted((results_folder().parent.parent / "docs").glob("*.md"))
+    for path in docs:
+        (folder / path.name).write_text(_on_the_site(path.read_text(encoding="utf-8")), encoding="utf-8")
     try:
-        findings = headline.markdown()
+        verdicts = headline.verdicts()
         plots.use_style()
         headline.figure().savefig(folder / "findings.svg")
     except FerError:  # outside the repository nothing is recorded
-        findings = ""
-    _render("index.md", folder / "index.md", pages=pages, about=about, findings=findings,
-            tables=_comparisons([page.file for page in pages]),
-            cards=[name for name, path in cards.items() if path.exists()])
+        verdicts = ""
+    _render("index.md", folder / "index.md", pages=pages, about=about, verdicts=verdicts, tables=_comparisons(),
+            docs=[path.stem for path in docs], cards=[name for name, path in cards.items() if path.exists()])
     _render("runs.md", folder / "runs.md",
             tables={title: _sortable(table) for title, table in runs.items() if len(table)})
     (folder / "api").mkdir()
@@ -236,6 +238,14 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
     for name in modules:
         full = f"{__package__}.{name}"
         _render("module.rst", folder / "api" / f"{name}.rst", name=full, members=_members(full))
+
+
+def _on_the_site(text: str) -> str:
+    """A page of docs with links as the site has them, where all pages lie in one folder."""
+    for there, here in (("../notebooks/", ""), ("../fer_helpers/weights/README.md", "model_card.md"),
+                        ("../data/README.md", "data_card.md"), ("../data/results/", "")):
+        text = text.replace(f"]({there}", f"]({here}")
+    return text
 
 
 def _members(name: str) -> list[str]:
@@ -316,24 +326,11 @@ def _find_in_package(site: Sphinx, env: BuildEnvironment, node: nodes.Element, t
 # --- tables
 
 
-def _comparisons(files: Sequence[str]) -> dict[str, str]:
-    """Tables of recorded runs, each with the sentence above it, which may link to ``files``; empty outside the
-    repository."""
+def _comparisons() -> dict[str, str]:
+    """Tables of recorded runs, each with the sentence above it; empty outside the repository."""
     tables = {}
     if len(best := recorded_runs()):
         tables["The network that ships with the package ([model card](model_card.md))."] = markdown_table(best)
-    columns = {}
-    for folder in sorted(results_folder().glob("03_architectures/*_classes"), reverse=True):
-        runs = load_runs(folder)
-        shares = dynamics.over_seeds(runs).sort_values("value", ascending=False)
-        columns[folder.name.replace("_", " ")] = shares.apply(narrative.estimate, axis=1)
-        columns[folder.name.replace("_", " ")]["always the majority"] = f"{runs['majority'].iloc[0]:.1%}"
-        seeds = shares["seeds"].iloc[0]
-    if columns:
-        caption = f"Test accuracy at the same short budget, over {seeds} seeds and all test images."
-        if (notebook := "03_architectures.ipynb") in files:
-            caption += f" Whether the differences can be told apart is in [notebook 03]({notebook})."
-        tables[caption] = pd.DataFrame(columns).rename_axis("network").to_html(border=0, classes="docutils")
     return tables
 
 

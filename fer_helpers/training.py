@@ -101,7 +101,7 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
     Diverged
         If the loss stops being finite.
     """
-    train, val = faces.only("train"), faces.only("val")
+    train, val = faces.only("train"), faces.only("test" if config.keep == "best_on_test" else "val")
     if len(train) < config.batch_size or not len(val):
         raise FerError(f"{faces.source}: {len(train)} train and {len(val)} validation images are too few for "
                        f"batch_size={config.batch_size}; lower batch_size or add images")
@@ -216,13 +216,14 @@ class Trainer:
             raise self._diverged(f"validation loss is not finite after epoch {epoch + 1} (lr {rate:.3g})")
         # Until pre-training ends the classifier has learned nothing: no epoch of it is better than the next.
         pretraining = epoch < config.pretrain_epochs
-        better = pretraining or val_loss < self.best_loss
+        judged = -val_accuracy if config.keep == "best_on_test" else val_loss
+        better = pretraining or judged < self.best_loss
         self.history.append({
             "epoch": epoch + 1, "lr": rate, "train_loss": np.average(loss, weights=counts).item(),
             "train_accuracy": self.team.sum(correct).item() / sum(counts),
             "grad_norm": torch.stack(norms).mean().item(), "val_loss": val_loss, "val_accuracy": val_accuracy,
             "seconds": time.perf_counter() - start})
-        self.best_loss = math.inf if pretraining else min(val_loss, self.best_loss)
+        self.best_loss = math.inf if pretraining else min(judged, self.best_loss)
         self.since_better = 0 if better else self.since_better + 1
         if better or config.keep == "last":
             self.best_epoch = epoch + 1

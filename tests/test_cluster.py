@@ -1,4 +1,4 @@
-"""The recipes of CLUSTER.md, each carried out on one machine: only the way to other machines is a stand-in."""
+"""The recipes of docs/clusters.md, each carried out on one machine: only the way to other machines is a stand-in."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from farm import Experiment, Farm, free_port, kill_family
 
-GUIDE = (Path(__file__).parent.parent / "CLUSTER.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parent.parent / "docs" / "clusters.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
 

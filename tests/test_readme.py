@@ -1,32 +1,64 @@
-"""What the README shows: its findings are the recorded ones, its code runs, its links and commands lead somewhere."""
+"""What README and docs show: their findings are the recorded ones, their code runs, links and commands lead
+somewhere."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import fit_quietly
 from typer.testing import CliRunner
 
-from fer_helpers import cli, headline, models
+from fer_helpers import claims, cli, headline, models
 from fer_helpers.config import TrainConfig
 from fer_helpers.files import FerError
 from fer_helpers.training import prepare_faces
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (REPOSITORY / "README.md",
+                                                             *sorted((REPOSITORY / "docs").glob("*.md")))}
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", "\n".join(PAGES.values()), re.DOTALL)
 
 
-def test_it_opens_with_what_the_recorded_runs_say(monkeypatch, tmp_path):
+def test_readme_opens_with_the_studys_claims_and_what_became_of_them(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    printed = CliRunner().invoke(cli.app, ["findings", "--figure", str(tmp_path / "findings.svg")])
+    printed = CliRunner().invoke(cli.app, ["findings", "--verdicts"])
     assert printed.exit_code == 0 and printed.stdout.strip() in README
     assert README.index(printed.stdout.strip()) < README.index("make report")
+    assert len(README.split()) <= 1200
+
+
+def test_the_page_of_results_is_what_the_recorded_runs_say(monkeypatch, tmp_path):
+    monkeypatch.chdir(REPOSITORY)
+    printed = CliRunner().invoke(cli.app, ["findings", "--figure", str(tmp_path / "findings.svg")])
+    assert printed.exit_code == 0 and printed.stdout.strip() in PAGES[REPOSITORY / "docs" / "results.md"]
     assert (tmp_path / "findings.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+def test_every_verdict_is_borne_out_by_its_record(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    found = claims.verdicts()
+    assert len(found) >= 7 and [verdict.said for verdict in found if not verdict.claim.holds] == []
+
+
+@pytest.mark.parametrize(("place", "table", "change"), [
+    ("05_class_ambiguity", "verdicts", {"finding": "no difference found"}),
+    ("06_failure_analysis", "grown", {"region": "nose"}),
+    ("05_class_ambiguity/methods", "outcomes", {"p_holm": 0.001})])
+def test_a_verdict_fails_when_its_record_is_changed_by_hand(monkeypatch, tmp_path, place, table, change):
+    shutil.copytree(REPOSITORY / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    assert all(verdict.claim.holds for verdict in claims.verdicts())
+    path = tmp_path / "data" / "results" / place / f"{table}.csv"
+    pd.read_csv(path, index_col=0).assign(**change).to_csv(path)
+    assert any(str(verdict.claim).startswith("*What is recorded does not bear this out:*")
+               for verdict in claims.verdicts())
 
 
 def test_where_nothing_is_recorded_the_error_says_what_to_do(monkeypatch, tmp_path):
@@ -39,7 +71,7 @@ def test_the_architecture_it_adds_is_short_and_learns(monkeypatch, faces):
     monkeypatch.setattr(models, "_REGISTRY", dict(models._REGISTRY))
     code = next(block for block in blocks("python") if "@register_model" in block)
     assert len(code.splitlines()) <= 20
-    exec(compile(code, "README.md", "exec"), dict(vars(models)))
+    exec(compile(code, "docs/training.md", "exec"), dict(vars(models)))
     view = prepare_faces(TrainConfig(classes=6), faces)
     config = TrainConfig(arch="tiny", classes=6, epochs=15, batch_size=16, augmentation="none", lr=0.01)
     assert fit_quietly(config, view).history["val_accuracy"].max() > 0.5
@@ -49,12 +81,13 @@ def test_the_architecture_it_adds_is_short_and_learns(monkeypatch, faces):
 
 def test_every_other_python_block_is_whole():
     for block in blocks("python"):
-        compile(block, "README.md", "exec")
+        compile(block, "docs", "exec")
 
 
 def test_every_link_to_a_file_leads_there():
-    targets = [target for target in re.findall(r"\]\(([^)#]+)", README) if "://" not in target]
-    assert targets and [target for target in targets if not (REPOSITORY / target).exists()] == []
+    targets = [(path, target) for path, text in PAGES.items() for target in re.findall(r"\]\(([^)#]+)", text)
+               if "://" not in target]
+    assert targets and [target for path, target in targets if not (path.parent / target).exists()] == []
 
 
 def test_every_command_it_names_exists():
