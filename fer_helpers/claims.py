@@ -147,7 +147,7 @@ def direction() -> Claim:
 def repeated(study: Study) -> list[Claim]:
     """That the accident repeats, of each network that is recorded."""
     return [Claim(
-        f"**{NAMES[arch]}, trained so again, reaches {found.accuracy.percent}** of the test images "
+        f"**The {NAMES[arch]}, trained so again, reaches {found.accuracy.percent}** of the test images "
         f"({found.seeds} seed{'s' * (found.seeds > 1)}); published are {found.published_accuracy.value:.1%}.",
         abs(found.accuracy.value - found.published_accuracy.value) <= CLOSE, "fer study original")
         for arch, found in compare_with_published(study).items()] if study.runs("original") else []
@@ -163,7 +163,7 @@ def mended(study: Study) -> list[Claim]:
         first, last = ([row[f"happiness → {answer}"] for answer in ("fear", "anger")]
                        for _, row in table.iloc[[0, -1]].iterrows())
         claims.append(Claim(
-            f"**{NAMES[arch]}, mended one change at a time, calls {sum(last):.0%} of the happy faces fear or anger**, "
+            f"**The {NAMES[arch]}, mended one change at a time, calls {sum(last):.0%} of the happy faces fear or anger**, "
             f"instead of {sum(first):.0%}; test accuracy {table['test_accuracy'].iloc[-1]:.0%}.",
             sum(last) < sum(first) / 4, "fer study way-out"))
     return claims

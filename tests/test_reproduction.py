@@ -99,7 +99,7 @@ def test_a_claim_about_a_training_says_so_when_its_record_says_otherwise(study):
     again, mended = claims.repeated(study) + claims.mended(study)
     assert again.holds == (close <= claims.CLOSE) and "simple CNN, trained so again" in str(again)
     assert str(again).startswith("*What is recorded does not bear this out:*") != again.holds
-    assert "simple CNN, mended one change at a time" in mended.sentence
+    assert "The simple CNN, mended one change at a time" in mended.sentence
 
 
 def test_where_nothing_is_recorded_only_the_published_outputs_speak(tmp_path):
