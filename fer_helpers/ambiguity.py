@@ -18,6 +18,7 @@ from scipy.stats import binomtest, fisher_exact, rankdata
 from .augment import normalise
 from .classical import eigenface_regression, pixels, predict, unit_observer
 from .data import FaceSet
+from .dynamics import over_seeds
 from .evaluation import Evaluation
 from .exploration import action_unit_means, human_agreement, mean_shares
 from .files import FerError
@@ -236,3 +237,27 @@ def confusion_by_accuracy(runs: pd.DataFrame, true: str = "fear", predicted: str
         rows[name] = {"arch": run.config.arch, "accuracy": scores.accuracy.value, **vars(rate),
                       "images": int(scores.confusion[scores.classes.index(true)].sum())}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id").sort_values("accuracy")
+
+
+def unseen_answers(runs: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
+    """What a class is called by networks that never saw it, beside where people's votes go that are not for it.
+
+    Parameters
+    ----------
+    runs : a `runs.run_table` of trainings with one class left out, ``train_set="without-CLASS"``, some for each class.
+    people : float (C, C), shares of votes by true class (rows) and class voted for.
+
+    Returns
+    -------
+    Data frame, a row for each class left out and each other class: ``unseen``, ``answer``, ``value``, ``low``, ``high``
+    (share of its test images, over seeds and images), ``people`` (share of the votes for other classes than its own),
+    ``seeds``, ``images``.
+    """
+    rows = []
+    for train_set, own in runs[runs["train_set"].str.startswith("without-")].groupby("train_set", sort=False):
+        unseen = train_set.removeprefix("without-")
+        votes = people.loc[unseen].drop(unseen)
+        for answer, share in (votes / votes.sum()).items():
+            value, low, high, seeds, images = over_seeds(own, unseen, answer).iloc[0]
+            rows.append((unseen, answer, value, low, high, share, int(seeds), int(images)))
+    return pd.DataFrame(rows, columns=["unseen", "answer", "value", "low", "high", "people", "seeds", "images"])

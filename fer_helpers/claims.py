@@ -163,7 +163,7 @@ def mended(study: Study) -> list[Claim]:
         first, last = ([row[f"happiness → {answer}"] for answer in ("fear", "anger")]
                        for _, row in table.iloc[[0, -1]].iterrows())
         claims.append(Claim(
-            f"**The {NAMES[arch]}, mended one change at a time, calls {sum(last):.0%} of the happy faces fear or anger**, "
-            f"instead of {sum(first):.0%}; test accuracy {table['test_accuracy'].iloc[-1]:.0%}.",
+            f"**The {NAMES[arch]}, mended one change at a time, calls {sum(last):.0%} of the happy faces fear or "
+            f"anger**, instead of {sum(first):.0%}; test accuracy {table['test_accuracy'].iloc[-1]:.0%}.",
             sum(last) < sum(first) / 4, "fer study way-out"))
     return claims

@@ -345,6 +345,26 @@ def pair_verdicts(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def unseen_answers(table: pd.DataFrame) -> Figure:
+    """What faces of a class are called by networks that never saw it, a panel a class, beside people's other votes."""
+    classes = list(dict.fromkeys(table["unseen"]))
+    figure, axes = plt.subplots(-(-len(classes) // 3), 3, figsize=(8.4, 2.1 * -(-len(classes) // 3) + 0.5),
+                                sharex=True, squeeze=False)
+    for axis in axes.flat[len(classes):]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, classes, strict=False):
+        own = table[table["unseen"] == name].iloc[::-1]
+        axis.barh(own["answer"], own["value"], color=[COLORS[answer] for answer in own["answer"]], height=0.7,
+                  xerr=[own["value"] - own["low"], own["high"] - own["value"]], error_kw={"lw": 1, "ecolor": INK})
+        axis.scatter(own["people"], own["answer"], marker="D", color="white", edgecolor=INK, s=32, zorder=3,
+                     label="votes of people for other classes")
+        axis.set_title(f"{name}, never seen")
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.supxlabel("share of the answers", fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", fontsize=8)
+    return figure
+
+
 def heatmaps(tables: Mapping[str, pd.DataFrame], xlabel: str = "answered", ylabel: str = "true") -> Figure:
     """Tables of shares by the same classes side by side, in one colour scale 0..1, titled by their names."""
     size = len(next(iter(tables.values())))

@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from .data import FaceSet
 from .emotions import EMOTIONS, class_set
 from .files import FerError, bar_options, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
 from .models import model_table
-from .runs import Run, default_store, home, read_table, record_run, run_table, train_run
+from .runs import Run, default_store, home, read_table, record_run, run_id, run_table, train_run
 from .train_sets import ORIGINAL_HAPPY, missing_classes
 from .training import Diverged
 
@@ -191,7 +192,7 @@ class Study:
     def trials(self, group: str) -> pd.DataFrame:
         """The recorded trials of a group, with the columns `TRIAL`; ``settings`` is JSON."""
         path = self.results / group / "trials.csv"
-        if not path.exists():
+        if not os.path.lexists(path):
             return pd.DataFrame(columns=TRIAL)
         try:
             return read_table(path, dtype=dict.fromkeys(TRIAL[:3], str) | dict.fromkeys(TRIAL[3:], float))
@@ -274,11 +275,12 @@ class Study:
         return rows
 
     def _costs(self) -> tuple[dict[str, float], float]:
-        """Seconds per train image by architecture, and per operation of architectures that nothing is known of."""
+        """Seconds per train image by architecture, and per operation of architectures that nothing is known of: the
+        least of those known, since small networks keep no processor busy."""
         measured = pd.DataFrame(self._measured, columns=["arch", "seconds"]).groupby("arch")["seconds"].median()
         if measured.empty:
             return {}, 1 / _SPEED
-        return measured.to_dict(), float((measured / (3e6 * measured.index.map(_mflops))).median())
+        return measured.to_dict(), min(1 / _SPEED, float((measured / (3e6 * measured.index.map(_mflops))).min()))
 
     def _groups(self, groups: Iterable[str]) -> list[str]:
         names = list(groups) or list(self.plan.about)
@@ -315,17 +317,19 @@ class Study:
                 left = [job for job in self.missing(groups) if job.config not in failed]
                 if not any(job.ready for job in left):
                     break
-                job = next(job for job in left if job.ready)
-                bar.total = bar.n + sum(self.seconds(left)) / 3600
+                place = next(place for place, job in enumerate(left) if job.ready)
+                job, seconds = left[place], self.seconds(left)
+                bar.total = bar.n + sum(seconds) / 3600
                 bar.set_postfix_str(f" | {len(left)} left, now {job.entry.group}: {job.entry.name}")
                 try:
                     self._record(job, train_run(job.config, faces, store, progress=progress))
                 except Diverged as error:
                     if job.trial:
                         self._add_trial(job, math.inf, 0.0, 0.0)
+                        shutil.rmtree(store / run_id(job.config, faces), ignore_errors=True)
                     else:
                         failed[job.config] = f"{job.entry.group}, {job.entry.name}: {error}"
-                bar.update(self.seconds([job])[0] / 3600)
+                bar.update(seconds[place] / 3600)
             for script in self.plan.scripts:
                 if script.group in groups and not self._made(script) and time.monotonic() < end:
                     done = subprocess.run([sys.executable, str(home() / script.script), "--data", faces.source],

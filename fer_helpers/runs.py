@@ -257,9 +257,9 @@ def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> 
     write_json(folder / "environment.json",
                run.environment | {"data": Path(run.environment.get("data", "")).name})
     tested = run.predictions[run.predictions["split"] == "test"]
-    if packed:  # by a fixed time: the same predictions are the same file
-        write_atomic(folder / PACKED, lambda path: tested.to_csv(
-            path, index=False, float_format="%.3f", compression={"method": "gzip", "mtime": 1}))
+    if packed:  # without name and time: the same predictions are the same file
+        table = tested.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode()
+        write_atomic(folder / PACKED, functools.partial(Path.write_bytes, data=gzip.compress(table, mtime=0)))
     else:
         write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
     for name in ("config.json", "history.csv", "metrics.json"):  # the last says that the run is finished

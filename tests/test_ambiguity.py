@@ -14,10 +14,12 @@ from scipy.stats import spearmanr
 from fer_helpers import ambiguity, exploration
 from fer_helpers import findings as recorded_findings
 from fer_helpers.augment import normalise
+from fer_helpers.config import TrainConfig
 from fer_helpers.emotions import CLASS_SETS
 from fer_helpers.evaluation import evaluate
 from fer_helpers.files import FerError
 from fer_helpers.models import create_model
+from fer_helpers.runs import run_table, train_run
 from fer_helpers.synthetic import make_faces
 
 REPOSITORY = Path(__file__).parent.parent
@@ -219,3 +221,18 @@ def test_a_confusion_stands_beside_the_accuracy_of_its_run_least_accurate_first(
     assert table.loc[name, "images"] == len(answers)
     assert table.loc[name, "value"] == pytest.approx((answers == "happiness").mean())
     assert table.loc[name, "low"] < table.loc[name, "value"] < table.loc[name, "high"]
+
+
+def test_a_class_never_seen_is_called_what_its_runs_answer_beside_what_people_vote(tmp_path):
+    faces = easy_faces(train=12, test=6)
+    configs = [TrainConfig(arch="simple_cnn", epochs=1, batch_size=16, augmentation="none", train_set=train_set,
+                           seed=seed) for train_set in ("all", "without-fear") for seed in (0, 1)]
+    runs = run_table(train_run(config, faces, tmp_path, progress=False) for config in configs)
+    people = pd.DataFrame(np.full((6, 6), 1 / 6), SIX, SIX)
+    table = ambiguity.unseen_answers(runs, people)
+    assert list(table["answer"]) == [name for name in SIX if name != "fear"] and set(table["unseen"]) == {"fear"}
+    np.testing.assert_allclose(table["people"], 0.2)
+    answers = pd.concat([run.predictions.query("split == 'test' and true == 'fear'") for run in runs["run"].iloc[2:]])
+    given = answers["predicted"].value_counts(normalize=True).reindex(table["answer"], fill_value=0)
+    np.testing.assert_allclose(table["value"], given)
+    assert not {"fear"} & set(answers["predicted"]) and (table["seeds"] == 2).all() and (table["images"] == 6).all()

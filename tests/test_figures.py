@@ -151,6 +151,15 @@ def test_the_way_out_shows_both_directions_of_every_step():
 # --- notebook 05
 
 
+def test_what_a_class_never_seen_is_called_stands_beside_the_votes():
+    table = pd.DataFrame({"unseen": ["fear"] * 2 + ["anger"] * 2, "answer": ["anger", "neutral", "fear", "neutral"],
+                          "value": [0.7, 0.3, 0.4, 0.6], "low": 0.2, "high": 0.8, "people": [0.1, 0.9, 0.5, 0.5]})
+    first, second, empty = figures.unseen_answers(table).axes
+    assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("fear, never seen", "anger, never seen")
+    assert [bar.get_width() for bar in first.patches] == [0.3, 0.7] and not empty.axison
+    assert first.collections[-1].get_offsets()[:, 0].tolist() == [0.9, 0.1]
+
+
 @pytest.fixture
 def verdicts():
     return pd.DataFrame({"classes": [3, 3, 6, 6], "true": ["fear", "happiness"] * 2, "count": 3, "of": 20,
