@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fer_helpers import findings, mapped, models, pretrained, text
+from fer_helpers import findings, mapped, models, plan, pretrained, text
 from fer_helpers.batch import read_plan
 from fer_helpers.checkpoints import load_checkpoint, read_history, save_checkpoint
 from fer_helpers.comparer import score_table
@@ -29,7 +29,7 @@ from fer_helpers.files import FerError, write_json
 from fer_helpers.models import Network
 from fer_helpers.monitor import read_progress
 from fer_helpers.readers import load_faces, map_faces, read_photograph
-from fer_helpers.runs import RETRAIN, Run, compare_runs, load_runs, record_run, score
+from fer_helpers.runs import PACKED, RETRAIN, Run, compare_runs, load_runs, record_run, score
 from fer_helpers.search import JOURNAL, Search, Study
 from fer_helpers.sources import VOTES_FILE
 from tests.conftest import easy_faces
@@ -185,6 +185,20 @@ def _search(folder: Path) -> None:
     study.tell(study.ask(), finished=False, pruned=True)
 
 
+def _study(folder: Path) -> None:
+    (folder / "study.yaml").write_text(STUDY)
+    first, *_ = _use_study(folder).missing()
+    (folder / "results" / "tuned").mkdir(parents=True)
+    pd.DataFrame([[plan._identity(first.config), "net", "{}", 1.5, 0.3, 2.0]], columns=plan.TRIAL).to_csv(
+        folder / "results" / "tuned" / "trials.csv", index=False)
+
+
+def _use_study(folder: Path) -> plan.Study:
+    study = plan.Study(plan.read_plan(folder / "study.yaml"), folder / "results")
+    study.table()
+    return study
+
+
 def _failure(folder: Path) -> None:
     (folder / "run").mkdir()
     write_json(folder / "run" / "failure.json", {"error": "loss became nan"})
@@ -219,6 +233,8 @@ COLOUR = np.stack([GRAY, GRAY[::-1], GRAY[:, ::-1]], 2)
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 PLAN = "grid:\n  arch: [compact, vgg16]\n  lr: [1e-3, 0.01]\n  # a remark\n  seed: [0, 1, 2]\n  train_limit: null\n"
+STUDY = ("x-net: &net {arch: small, lr: 0.1}\ntuned:\n  about: a group\n  runs:\n    - {<<: *net, name: net, "
+         "seed: [0, 1], trials: [{lr: 0.2}, {lr: 0.3}], short: {epochs: 2}, repeat: [2]}\n")
 PIXELS = csv_text(np.tile(GRAY // 26, (3, 4, 5))[:, :48, :48], [3, 1, 3], ["Training", "PublicTest", "PublicTest"])
 
 READERS: dict[str, Reader] = {
@@ -248,6 +264,9 @@ READERS: dict[str, Reader] = {
     "run": Reader(lambda folder: write_run(folder / "runs" / "one"), lambda folder: use_run(folder / "runs" / "one"),
                   [f"runs/one/{name}" for name in ("environment.json", "history.csv", "predictions.csv",
                                                    "metrics.json")], 300),
+    "packed run": Reader(lambda folder: record_run(write_run(folder / "one"), folder / "records", packed=True),
+                         lambda folder: Run(folder / "records" / "one").predictions, [f"records/one/{PACKED}"], 300),
+    "study": Reader(_study, _use_study, ["study.yaml", "results/tuned/trials.csv"], 300),
     "weights": Reader(lambda folder: write_run(folder / "one"), lambda folder: Run(folder / "one").model(),
                       ["one/weights.safetensors"], 500),
     "network": Reader(_network, lambda folder: pretrained.load_pretrained(folder, RETRAIN),

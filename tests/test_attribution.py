@@ -79,7 +79,8 @@ def test_occlusion_is_the_logit_lost_when_the_square_is_painted_with_the_mean(fa
 
 
 @pytest.mark.parametrize(("arch", "size", "channels"), [
-    ("simple_cnn", 24, 48), ("vgg16", 3, 512), ("vgg19", 3, 512), ("resnet50", 2, 2048), ("compact", 6, 256)])
+    ("simple_cnn", 21, 48), ("vgg16", 3, 512), ("vgg19", 3, 512), ("resnet50", 2, 2048), ("compact", 6, 256),
+    ("original_vgg16", 3, 512), ("original_resnet50", 2, 2048)])
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_grad_cam_weighs_the_last_maps_after_their_activation(arch, size, channels, batch_norm, faces):
     model = create_model(arch, 7, batch_norm=batch_norm, seed=0).eval()

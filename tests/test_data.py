@@ -317,8 +317,52 @@ def test_a_class_of_one_picture_cannot_be_split_and_is_named():
     images[2:] = images[2]
     with pytest.raises(FerError, match="tiny: class disgust has 1 distinct"):
         replaced(faces, images=images, classes=EMOTIONS[:2]).split_validation()
-    with pytest.raises(FerError, match="class fear has 0 distinct"):
-        replaced(faces, classes=EMOTIONS[:3]).split_validation()
+
+
+def test_a_class_that_train_lacks_stays_without_validation_images(faces):
+    lacking = faces.take((faces.labels.numpy() != EMOTIONS.index("fear")) | (faces.split == "test"))
+    counts = lacking.split_validation(0.25, seed=1).counts()
+    assert counts.loc["fear"].tolist() == [0, 0, 6]
+    assert (counts.drop("fear")["val"] == 4).all()
+
+
+# ---------------------------------------------------------------- the last in folder order
+
+def rows_of(counts: dict[str, int], test: int = 1) -> FaceSet:
+    """So many train images of each emotion, all black and in mixed order, and ``test`` of each."""
+    numbers = [EMOTIONS.index(name) for name in counts]
+    labels = np.random.default_rng(0).permutation(np.repeat(numbers, list(counts.values())))
+    return face_set([*labels, *np.repeat(np.arange(7), test)], ["train"] * len(labels) + ["test"] * 7 * test,
+                    torch.zeros(1, 48, 48, dtype=torch.uint8).expand(len(labels) + 7 * test, -1, -1))
+
+
+def test_the_last_quarter_of_the_original_train_folder_is_all_its_happy_faces_and_some_fear():
+    parts = rows_of({"anger": 3995, "fear": 4097, "happiness": 1717}).split_last(0.25)
+    counts = parts.counts()
+    assert counts["train"].to_dict() == dict.fromkeys(EMOTIONS, 0) | {"anger": 3995, "fear": 3361}
+    assert counts["val"].to_dict() == dict.fromkeys(EMOTIONS, 0) | {"fear": 736, "happiness": 1717}
+    assert (counts["test"] == 1).all()
+
+
+@given(st.lists(st.integers(0, 30), min_size=7, max_size=7).filter(any), st.floats(0.01, 0.99))
+@settings(max_examples=20)
+def test_the_last_share_goes_by_the_names_of_classes_and_then_by_the_order_of_images(numbers, fraction):
+    faces = rows_of(dict(zip(EMOTIONS, numbers, strict=True)))
+    pool = np.flatnonzero(faces.split == "train")
+    by_hand = sorted(pool, key=lambda row: (EMOTIONS[faces.labels[row]], row))
+    kept = int(len(pool) * (1 - fraction))
+    parts = faces.split_last(fraction)
+    assert set(np.flatnonzero(parts.split == "train")) == set(by_hand[:kept])
+    assert set(np.flatnonzero(parts.split == "val")) == set(by_hand[kept:])
+    assert parts.ids.tolist() == faces.ids.tolist() and faces.counts()["val"].sum() == 0
+
+
+def test_splitting_off_the_last_merges_an_earlier_split_back_and_refuses_what_is_no_share(faces):
+    last = faces.split_last(0.25)
+    assert faces.split_validation(0.5).split_last(0.25).split.tolist() == last.split.tolist()
+    assert last.counts()["val"].to_dict() == dict.fromkeys(EMOTIONS, 0) | {"surprise": 16, "sadness": 12}
+    with pytest.raises(FerError, match="val_fraction=1.*between 0 and 1"):
+        faces.split_last(1)
 
 
 # ---------------------------------------------------------------- fewer images
@@ -357,50 +401,6 @@ def test_limit_train_never_drops_a_class(faces):
 def test_limit_train_of_a_smaller_count_is_contained_in_the_larger(faces):
     # A learning curve should grow its train set, not draw a new one for every point.
     assert set(faces.limit_train(30, 1).ids) <= set(faces.limit_train(60, 1).ids)
-
-
-UNEVEN = face_set(np.concatenate([np.repeat(np.arange(7), [40, 5, 20, 30, 10, 10, 5]), np.arange(7), np.arange(7)]),
-                  ["train"] * 120 + ["val"] * 7 + ["test"] * 7, torch.zeros(134, 48, 48, dtype=torch.uint8))
-
-
-@given(st.sampled_from(EMOTIONS), st.floats(0.05, 0.9), st.integers(40, 200), st.integers(0, 1000))
-@settings(max_examples=15)
-def test_skewed_train_set_has_the_share_and_the_others_in_proportion(name, share, count, seed):
-    skewed = UNEVEN.skew_train(name, share, count, seed)
-    have, kept = UNEVEN.counts(), skewed.counts()
-    assert skewed.source == f"{UNEVEN.source}, {share:.0%} {name}"
-    assert kept[["val", "test"]].equals(have[["val", "test"]])
-    assert (kept["train"] <= have["train"]).all()
-    total = kept["train"].sum()
-    assert total <= count
-    others = have["train"].drop(name)
-    expected = others / others.sum() * (1 - share)
-    expected[name] = share
-    # Whole images only: each class may lie one below its share of the wanted number.
-    wanted = min(count, (have["train"] / expected).min())
-    assert ((kept["train"] - wanted * expected).abs() <= 1).all()
-
-
-def test_skewed_train_set_is_drawn_from_the_seed():
-    first, again, other = (UNEVEN.skew_train("happiness", 0.4, 50, seed).ids.tolist() for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-def test_skewing_where_another_class_is_absent_keeps_the_shares_of_those_present():
-    lacking = UNEVEN.take(UNEVEN.labels.numpy() != EMOTIONS.index("disgust"))
-    for count, happy in ((50, 25), (10_000, 30)):
-        kept = lacking.skew_train("happiness", 0.5, count).counts()["train"]
-        assert kept["disgust"] == 0
-        assert kept["happiness"] == happy
-        assert happy - 5 <= kept.sum() - happy <= happy
-
-
-@pytest.mark.parametrize(("name", "share"), [("happy", 0.4), ("happiness", 0), ("happiness", 1),
-                                             ("happiness", float("nan"))])
-def test_an_impossible_skew_is_named(name, share):
-    with pytest.raises(FerError, match=f"{share} of '{name}'.*anger"):
-        UNEVEN.skew_train(name, share, 50)
 
 
 # ---------------------------------------------------------------- what only some data know

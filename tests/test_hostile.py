@@ -588,6 +588,10 @@ def bombs(root: Path, lay: Callable[[str, Path], Path]) -> None:
     (place("merged laughs") / "plan.yaml").write_text(laughs(merge=True))
     (place("deep plan") / "plan.yaml").write_text("[" * (1 << 20))
     sparse(place("long plan") / "plan.yaml")
+    for name in ("laughs", "merged laughs", "deep plan"):
+        (place(f"{name} of a study") / "study.yaml").write_text((root / name / "plan.yaml").read_text())
+    (lay("packed run", root / "packed predictions") / "records" / "one" / "predictions.csv.gz").write_bytes(
+        b"\x1f\x8b\x08" + bytes(7) + MEGABYTE * 2000 + END)
     buffer = io.BytesIO()
     torch.save({"identity": "me", "history": [], "model": torch.zeros(256 << 20, dtype=torch.uint8)}, buffer)
     write_zip(place("packed checkpoint") / "checkpoint.pt", {
@@ -609,7 +613,8 @@ def peak() -> int:
 def read_bombs(root: Path, told: Path) -> None:
     """Read each, the largest picture last; write by how much the peak of memory grew, and the outcome."""
     kinds = {"faces.zip": "zip", "a.png": "png", "faces.csv": "csv", "plan.yaml": "plan", "checkpoint.pt": "checkpoint",
-             "fer2013new.csv": "votes", "mapped": "mapped", "search.log": "search"}
+             "fer2013new.csv": "votes", "mapped": "mapped", "search.log": "search", "study.yaml": "study",
+             "records": "packed run"}
     for folder in sorted(root.iterdir(), key=lambda folder: folder.name == "largest picture"):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
         before, outcome = peak(), "read"

@@ -90,7 +90,7 @@ def test_runs_recorded_before_the_methods_came_keep_their_ids(monkeypatch, pytes
     ({"pretrain": "simclr"}, "pretrain='simclr' with pretrain_epochs=0"),
     ({"pretrain_epochs": 1}, "pretrain='none' with pretrain_epochs=1"),
     ({"pretrain": "supcon", "pretrain_epochs": 3}, "no more epochs than there are"),
-    ({"focal": 1.0, "loss": "binary_cross_entropy"}, "focal=1.0 does nothing"),
+    ({"focal": 1.0, "loss": "sigmoid_cross_entropy"}, "focal=1.0 does nothing"),
     ({"hard_negatives": 1.0}, "set contrast above 0"), ({"contrast": 1.0, "accumulate": 2}, "accumulate=2 hides"),
     ({"teacher": "vgg16"}, "teacher='vgg16' with distill=0.0"), ({"distill": 0.5}, "teacher=None with distill=0.5"),
     ({"teacher": "alexnet", "distill": 0.5}, "arch='alexnet' is unknown"), ({"head": "capsule"}, "head='capsule'"),
@@ -167,6 +167,7 @@ def test_a_run_trains_its_teacher_first_by_a_recipe_that_suits_all(faces):
                      lr=0.002, momentum=0.8)
     taught = teacher_config(config)
     assert taught == replace(TINY, arch="simple_cnn", label_smoothing=0.1, optimizer="adam", lr=None, progressive=False)
+    assert taught == teacher_config(replace(config, optimizer="rmsprop", root_eps=1e-7))
     train_run(config, faces, progress=False)
     assert (default_store() / run_id(taught, faces) / "metrics.json").exists()
 

@@ -212,6 +212,18 @@ def test_writing_opening_and_reading_take_a_fraction_of_the_set_in_memory(tmp_pa
     assert size > 130 << 20 and taken < size / 2
 
 
+@pytest.mark.parametrize("more", [{}, {"arch": "compact", "epochs": 1, "guide": 1.0, "contrast": 0.5}],
+                         ids=["plain", "with regions and two views"])
+def test_a_smaller_last_batch_from_disk_trains_bit_by_bit_what_it_trains_from_memory(more, known, on_disk, tmp_path):
+    config = replace(CONFIG, drop_last=False, train_limit=39, augmentation="standard", **more)
+    few, view = prepare_faces(config, known), prepare_faces(config, on_disk)
+    assert isinstance(view.images, DiskImages) and len(few.only("train")) % config.batch_size == 7
+    first, second = fit_quietly(config, few), fit_quietly(config, view)
+    assert weights_equal(first, second) and same_history(first, second)
+    if not more:
+        assert not weights_equal(first, fit_quietly(replace(config, drop_last=True), few))
+
+
 # Damage
 
 @pytest.mark.parametrize(("name", "how", "message"), [

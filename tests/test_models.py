@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from fer_helpers.augment import normalise
 from fer_helpers.files import FerError
-from fer_helpers.models import create_model, list_models, model_table
+from fer_helpers.models import ORIGINALS, create_model, list_models, model_table
 
 ARCHS = list_models()
-DISTINCT = [arch for arch in ARCHS if arch != "vgg19"]  # vgg16 with three more layers: what holds there holds here
+#: With three more layers than those of 16: what holds there holds here.
+DISTINCT = [arch for arch in ARCHS if arch not in ("vgg19", "original_vgg19")]
 NORMALISED = [arch for arch in DISTINCT if arch != "simple_cnn"]
 
 
@@ -32,10 +34,11 @@ def fresh(arch: str, batch_norm: bool) -> nn.Module:
 def test_the_architectures_of_the_study_are_registered_simplest_first():
     assert ARCHS[0] == "simple_cnn"
     assert {"simple_cnn", "vgg16", "vgg19", "resnet50", "compact"} <= set(ARCHS)
+    assert set(ORIGINALS) == {"simple_cnn", *(arch for arch in ARCHS if arch.startswith("original_"))}
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-@pytest.mark.parametrize("classes", [3, 6, 7])
+@pytest.mark.parametrize("classes", [3, 7])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("arch", ARCHS)
 def test_logits_and_features_have_their_shapes(arch, channels, classes, batch_norm, table):
@@ -132,12 +135,15 @@ def test_model_table_counts_the_layers_that_the_names_promise(table):
     assert table.loc["vgg19", "layers"] == 19
     assert table.loc["resnet50", "layers"] == 50
     assert table.loc["simple_cnn", "layers"] == 4
+    # The study put one dense layer in place of three, and one before the classifier of 50 layers.
+    assert table.loc[["original_vgg16", "original_vgg19", "original_resnet50"], "layers"].tolist() == [15, 18, 51]
 
 
 def test_model_table_agrees_with_counting_simple_cnn_by_hand(table):
     row = table.loc["simple_cnn"]
-    assert row["parameters"] == (25 * 32 + 32) + (32 * 25 * 48 + 48) + (48 * 144 * 500 + 500) + (500 * 6 + 6)
-    multiply_adds = 48 * 48 * 25 * 32 + 24 * 24 * 32 * 25 * 48 + 48 * 144 * 500 + 500 * 6
+    # Without padding 48×48 become 46×46, pooled 23×23, then 21×21 and 10×10.
+    assert row["parameters"] == (27 * 32 + 32) + (32 * 9 * 48 + 48) + (4800 * 500 + 500) + (500 * 6 + 6) == 2_418_274
+    multiply_adds = 46 * 46 * 27 * 32 + 21 * 21 * 32 * 9 * 48 + 4800 * 500 + 500 * 6
     assert row["mflops"] == pytest.approx(2 * multiply_adds / 1e6, rel=1e-6)
     assert row["features"] == 500
 
@@ -163,3 +169,90 @@ def test_model_table_of_chosen_architectures_and_more_classes(table):
 def test_an_unknown_architecture_lists_the_choices(arch):
     with pytest.raises(FerError, match=f"arch={arch!r}.*simple_cnn.*resnet50"):
         create_model(arch)
+
+
+# --- the networks of the original study
+
+@pytest.mark.parametrize(("arch", "weights"), [("original_vgg16", 14_714_688), ("original_vgg19", 20_024_384),
+                                               ("original_resnet50", 23_587_712)])
+def test_the_original_networks_have_the_weights_that_keras_counts_without_top(arch, weights):
+    with torch.device("meta"):
+        stack = create_model(arch, 6, batch_norm=arch == "original_resnet50").stack
+    # Keras counts running means and variances among the weights; torch also counts batches, which Keras does not.
+    buffers = sum(value.numel() for name, value in stack.named_buffers() if "running" in name)
+    assert sum(p.numel() for p in stack.parameters()) + buffers == weights
+
+
+@pytest.mark.parametrize("arch", ORIGINALS)
+def test_the_original_networks_see_three_equal_channels_from_zero_to_one(arch):
+    model, pixels = fresh(arch, True), torch.arange(2 * 48 * 48).view(2, 48, 48).remainder(256).to(torch.uint8)
+    first, seen = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d)), []
+    hook = first.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        gray, colour = model(normalise(pixels)), model(normalise(pixels).repeat(1, 3, 1, 1))
+    hook.remove()
+    torch.testing.assert_close(gray, colour)
+    for channel in seen[0].unbind(1):
+        torch.testing.assert_close(channel, pixels / 255)
+    assert seen[0].shape[1] == first.in_channels == 3
+
+
+def test_the_original_resnet_takes_its_strides_in_the_first_convolution_of_a_branch_and_on_the_shortcut():
+    strided = {name: layer.kernel_size for name, layer in fresh("original_resnet50", True).named_modules()
+               if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)}
+    assert strided.pop("stack.0") == (7, 7)
+    assert len(strided) == 6 and set(strided.values()) == {(1, 1)}
+    assert {name.split(".", 2)[2] for name in strided} == {"branch.0", "downsample.0"}
+    norms = [layer for layer in fresh("original_resnet50", True).modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert {(layer.momentum, layer.eps) for layer in norms} == {(0.01, 1.001e-5)}
+
+
+@pytest.mark.parametrize(("arch", "share"), [("simple_cnn", 0.0), ("original_vgg16", 0.1)])
+def test_a_tenth_of_the_dense_layer_is_dropped_in_training_only_but_not_of_the_simple_cnn(arch, share):
+    model, ones = copy.deepcopy(fresh(arch, False)), torch.ones(200, fresh(arch, False).hidden)
+    seen = []
+    model.classifier.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        model.classify(ones)
+        model.train().classify(ones)
+    assert torch.equal(seen[0], ones)
+    assert (seen[1] == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+
+
+# --- the first weights
+
+def layers_of(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    return [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+
+
+def fans(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
+    outputs, inputs, *area = layer.weight.shape
+    return inputs * math.prod(area), outputs * math.prod(area)
+
+
+@pytest.mark.parametrize("arch", ORIGINALS)
+def test_the_original_networks_start_as_keras_starts_them(arch):
+    for layer in layers_of(fresh(arch, True)):
+        bound = math.sqrt(6 / sum(fans(layer)))
+        assert 0.95 * bound < layer.weight.data.abs().max() <= bound * (1 + 1e-6)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(("init", "variance"), [("glorot", lambda inputs, outputs: 2 / (inputs + outputs)),
+                                                ("he", lambda inputs, outputs: 2 / inputs)])
+@pytest.mark.parametrize("arch", ["simple_cnn", "vgg16", "compact"])
+def test_a_start_that_is_asked_for_has_the_variance_of_the_textbook(arch, init, variance):
+    for layer in layers_of(create_model(arch, 6, batch_norm=False, seed=0, init=init)):
+        count, expected = layer.weight.numel(), variance(*fans(layer))
+        # Five standard errors of the variance of normal numbers.
+        assert layer.weight.data.square().mean().item() == pytest.approx(expected, rel=5 * math.sqrt(2 / count))
+        assert layer.bias is None or not layer.bias.any()
+
+
+@pytest.mark.parametrize("arch", ["simple_cnn", "compact"])
+def test_the_default_start_is_the_architectures_own_and_others_differ_from_it(arch):
+    plain = fresh(arch, True).state_dict()
+    default, he = (create_model(arch, 6, seed=0, init=init).state_dict() for init in ("default", "he"))
+    assert all(torch.equal(plain[name], default[name]) for name in plain)
+    assert not torch.equal(plain["classifier.weight"], he["classifier.weight"])
+    assert all(torch.equal(plain[name], he[name]) for name in plain if "running" in name)

@@ -96,6 +96,7 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
 @pytest.mark.parametrize(("setting", "reason"), [
     ("batch_size=33", "batch_size=33 cannot be shared equally by 2 processes"),
     ("contrast=0.5", "contrastive losses compare all images of a batch, which a team shares out"),
+    ("drop_last=false", "a smaller last batch cannot be shared equally; set drop_last to true or use one process"),
 ])
 def test_a_batch_that_cannot_be_shared_is_refused(setting, reason, data, tmp_path):
     process = launch(2, data, tmp_path, "arch=simple_cnn", setting)

@@ -113,6 +113,18 @@ def test_a_window_shows_the_batches_of_every_epoch_also_after_one_that_was_left(
     assert window.pixels.data_ptr() == place  # where a recording of the step expects it
 
 
+@pytest.mark.parametrize("size", [3, 6, 8])
+def test_a_window_shows_a_smaller_last_batch_and_the_whole_ones_after_it(size, pair):
+    on_disk, in_memory = pair
+    window = DiskWindow(on_disk, torch.arange(size), size, "cpu")
+    for epoch in range(2):
+        order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(epoch)).split(size)
+        assert 0 < len(order[-1]) < size
+        for index in window.follow(iter(order)):
+            assert torch.equal(window.pixels[window.show(index)], in_memory[index])
+    assert torch.equal(window.pixels[window.show(torch.tensor([5]))], in_memory[[5]])
+
+
 def test_a_process_of_a_team_reads_its_own_share_only(pair):
     on_disk, in_memory = pair
     window, index = DiskWindow(on_disk, torch.tensor([1, 3]), 4, "cpu"), torch.tensor([8, 6, 4, 2])

@@ -1,9 +1,11 @@
 import getpass
+import gzip
 import json
 import multiprocessing
 import pickle
 import platform
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +16,15 @@ import safetensors.torch
 import torch
 from conftest import Payload, easy_faces, wait_for
 
+from fer_helpers import runs
 from fer_helpers.augment import TTA
 from fer_helpers.config import TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS
 from fer_helpers.evaluation import compare, evaluate
-from fer_helpers.files import FerError
+from fer_helpers.files import FerError, digest
 from fer_helpers.runs import (
+    PACKED,
     RECORD,
     Run,
     compare_runs,
@@ -158,7 +162,8 @@ def test_the_majority_is_that_of_the_train_split(tmp_path):
     assert run.metrics["test"].majority.value == pytest.approx((test["true"] == "happiness").mean())
 
 
-def test_the_run_learnt_something(run):
+def test_a_run_of_some_epochs_learns_something(leaky, tmp_path):
+    run = train(replace(TINY, epochs=5), leaky, tmp_path)
     assert run.metrics["test"].accuracy.low > run.metrics["test"].chance
 
 
@@ -171,6 +176,31 @@ def test_any_change_gives_another_id(leaky):
     assert len({run_id(config, leaky) for config in configs}) == len(configs)
     assert run_id(TINY, leaky) == run_id(TrainConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))), leaky)
     assert run_id(TINY, leaky) != run_id(TINY, leaky.take(np.arange(1, len(leaky))))
+
+
+@pytest.mark.parametrize(("change", "needed"), [
+    ({"init": "he"}, {}), ({"root_eps": 1e-7}, {"optimizer": "rmsprop"}), ({"train_set": "original"}, {}),
+    ({"validation": "last"}, {}), ({"drop_last": False}, {}), ({"loss": "sigmoid_cross_entropy"}, {})])
+def test_the_settings_of_the_original_study_change_the_id(change, needed, leaky):
+    config = replace(TINY, lr=0.01, **needed)
+    changed = replace(config, **change)
+    assert run_id(changed, leaky) != run_id(config, leaky)
+    assert TrainConfig.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+
+
+def test_every_recorded_run_has_the_id_that_its_settings_and_data_have_now(pytestconfig):
+    checked = 0
+    for path in sorted((pytestconfig.rootpath / "data" / "results").rglob("config.json")):
+        settings = json.loads(path.read_text())
+        # That network and that loss were redefined, or renamed, when the original study was read again.
+        if not (path.parent / "metrics.json").exists() or settings.get("loss") == "binary_cross_entropy" or (
+                settings["arch"] == "simple_cnn" and "init" not in settings):
+            continue
+        run = Run(path.parent)
+        identity = digest(run.config.identity(), run.environment["data_fingerprint"], length=8)
+        assert run.name.endswith(f"-{identity}"), run
+        checked += 1
+    assert checked
 
 
 def test_other_votes_give_another_id():
@@ -331,9 +361,9 @@ def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
     assert not list(full_disk.glob("runs/*/.*"))
 
 
-@pytest.mark.parametrize("full_disk", ["50m"], indirect=True)
+@pytest.mark.parametrize("full_disk", ["33m"], indirect=True)
 def test_a_disk_that_fills_up_after_the_training_is_named_too(leaky, full_disk):
-    # Room for the checkpoint (42 MB) but not for the weights (14 MB) beside it.
+    # Room for the checkpoint (29 MB) but not for the weights (10 MB) beside it.
     with pytest.raises(FerError, match=r"weights\.safetensors.*free some space"):
         train(replace(TINY, epochs=1, train_limit=16), leaky, full_disk)
     assert [path.name for path in full_disk.glob("*/*.safetensors")] == []
@@ -457,6 +487,50 @@ def test_a_recorded_run_keeps_all_but_its_weights_and_reads_like_any(run, tmp_pa
     assert compare_runs(run, kept).difference.value == 0
     with pytest.raises(FerError, match="weights.safetensors"):
         kept.model()
+
+
+@pytest.fixture
+def packed(run, tmp_path) -> Run:
+    return record_run(run, tmp_path / "results", packed=True)
+
+
+def test_a_packed_record_has_the_same_predictions_to_three_decimals_in_less_room(run, packed, tmp_path):
+    assert {path.name for path in packed.folder.iterdir()} == {*RECORD, PACKED} - {"predictions.csv"}
+    tested = run.predictions[run.predictions["split"] == "test"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(packed.predictions, tested, rtol=0, atol=0.0005001)
+    np.testing.assert_allclose(packed.probabilities(), run.probabilities(), rtol=0, atol=0.0005001)
+    decimals = packed.predictions[["confidence", "prob_fear"]] * 1000
+    np.testing.assert_allclose(decimals, decimals.round(), atol=1e-9)
+    assert compare_runs(run, packed).difference.value == 0
+    plain = record_run(run, tmp_path / "plain")
+    assert (packed.folder / PACKED).stat().st_size < (plain.folder / "predictions.csv").stat().st_size / 2
+    assert load_runs(tmp_path / "results").drop(columns="run").equals(load_runs(tmp_path / "plain").drop(columns="run"))
+
+
+def test_the_same_predictions_are_packed_to_the_same_bytes(run, packed, tmp_path):
+    time.sleep(1.1)  # gzip notes the second
+    again = record_run(run, tmp_path / "again", packed=True)
+    assert (again.folder / PACKED).read_bytes() == (packed.folder / PACKED).read_bytes()
+
+
+def torn(data: bytes) -> bytes:
+    return data[:len(data) // 2]
+
+
+@pytest.mark.parametrize("damage", [
+    torn, lambda data: b"", lambda data: b"id,split\n", lambda data: data[:-8] + bytes(8), lambda data: data[:5],
+    lambda data: data[:100] + bytes(200) + data[300:], lambda data: gzip.compress(b"id,split\na,test\n"),
+    lambda data: gzip.compress(gzip.decompress(data)[:-20]), lambda data: gzip.compress(b"\0" * (3 << 20)),
+    lambda data: gzip.compress(b"a,b\n" * (1 << 20))
+], ids=["half", "empty", "plain", "wrong sum", "start", "zeros within", "other columns", "cut before packing",
+        "a bomb of zeros", "a bomb of lines"])
+def test_packed_predictions_that_are_damaged_or_a_bomb_are_named(damage, packed, monkeypatch):
+    monkeypatch.setattr(runs, "MOST_TABLE", 1 << 20)  # as a bomb for 128 MiB would take a while to make
+    path = packed.folder / PACKED
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(FerError, match=r"predictions\.csv\.gz: .*train it again") as raised:
+        _ = packed.predictions
+    assert str(raised.value).isprintable()
 
 
 def test_a_record_does_not_tell_where_the_data_lay(copy, tmp_path):

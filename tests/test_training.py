@@ -21,15 +21,18 @@ from killing import fit_until_killed, fit_until_killed_while_saving
 
 from fer_helpers.augment import POLICIES, TTA
 from fer_helpers.cli import _settings
-from fer_helpers.config import DEFAULT_LR, LOSSES, OPTIMIZERS, SCHEDULES, TrainConfig
+from fer_helpers.config import DEFAULT_LR, INITS, LOSSES, OPTIMIZERS, SCHEDULES, TrainConfig
 from fer_helpers.data import FaceSet
 from fer_helpers.emotions import CLASS_SETS, EMOTIONS, VOTE_COLUMNS
 from fer_helpers.files import FerError
 from fer_helpers.losses import compute_loss
 from fer_helpers.models import ANY_SIZE, Compact, create_model, list_models
 from fer_helpers.optim import WeightAverage, lr_factor
+from fer_helpers.parallel import Team
 from fer_helpers.training import (
     Diverged,
+    Trainer,
+    _batches,
     _quick,
     choose_device,
     choose_precision,
@@ -58,7 +61,9 @@ def view(faces) -> FaceSet:
     ("batch_size", 1), ("batch_size", 0), ("batch_size", 32.0), ("loss", "hinge"), ("label_smoothing", -0.1),
     ("label_smoothing", 1.1), ("class_weights", "inverse"), ("augmentation", "wild"), ("precision", "fp16"),
     ("clip_norm", 0), ("clip_norm", -1), ("patience", 0), ("patience", 1.5), ("val_fraction", 0), ("val_fraction", 1),
-    ("val_fraction", -0.5), ("train_limit", 0), ("train_limit", 1.5), ("seed", -1), ("seed", 0.5), ("seed", None),
+    ("val_fraction", -0.5), ("init", "orthogonal"), ("validation", "first"), ("drop_last", "no"), ("train_set", "half"),
+    ("root_eps", 0), ("root_eps", True), ("root_eps", "1e-7"), ("loss", "binary_cross_entropy"),
+    ("train_limit", 0), ("train_limit", 1.5), ("seed", -1), ("seed", 0.5), ("seed", None),
 ])
 def test_an_impossible_setting_is_named_with_its_value(name, value):
     with pytest.raises(FerError) as raised:
@@ -69,6 +74,7 @@ def test_an_impossible_setting_is_named_with_its_value(name, value):
 @pytest.mark.parametrize(("name", "choices"), [
     ("arch", list_models()), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
     ("augmentation", POLICIES), ("precision", ("auto", "fp32", "bf16")), ("class_weights", ("none", "balanced")),
+    ("init", INITS), ("validation", ("stratified", "last")), ("train_set", ("all", "original", "without-fear")),
 ])
 def test_the_message_for_an_unknown_choice_lists_all_choices(name, choices):
     with pytest.raises(FerError) as raised:
@@ -86,6 +92,8 @@ CONFIGS = st.builds(
     class_weights=st.sampled_from(["none", "balanced"]),
     augmentation=st.sampled_from(sorted(POLICIES)), precision=st.sampled_from(["auto", "fp32", "bf16"]),
     clip_norm=st.none() | st.floats(0.01, 100), patience=st.none() | st.integers(1, 50),
+    init=st.sampled_from(INITS), drop_last=st.booleans(), validation=st.sampled_from(["stratified", "last"]),
+    train_set=st.sampled_from(["all", "original", "without-fear", "without-sadness+neutral"]),
     val_fraction=st.floats(0.01, 0.9), train_limit=st.none() | st.integers(2, 10**6), seed=st.integers(0, 2**31))
 
 
@@ -102,7 +110,7 @@ def test_equal_configurations_are_written_alike(first, second):
 
 @pytest.mark.parametrize(("name", "one", "same"), [
     ("classes", "6", 6), ("lr", 1, 1.0), ("warmup_epochs", 1, 1.0), ("weight_decay", 0, 0.0), ("momentum", 0, 0.0),
-    ("label_smoothing", 0, 0.0), ("clip_norm", 5, 5.0), ("batch_norm", 1, True)])
+    ("label_smoothing", 0, 0.0), ("clip_norm", 5, 5.0), ("batch_norm", 1, True), ("drop_last", 0, False)])
 def test_one_setting_has_one_spelling_however_it_was_written(name, one, same):
     assert json.dumps(TrainConfig(**{name: one}).to_dict()) == json.dumps(TrainConfig(**{name: same}).to_dict())
 
@@ -230,19 +238,36 @@ def test_soft_votes_weigh_the_log_probabilities_with_the_shares(seed):
     torch.testing.assert_close(compute_loss(replace(TINY, loss="soft_votes"), logits, shares), by_hand)
 
 
-@given(st.integers(0, 1000))
-def test_binary_cross_entropy_averages_the_binary_terms_of_a_softmax(seed):
-    logits, _, target, _ = batch(seed=seed)
-    p = logits.softmax(1)
-    by_hand = -(target * p.log() + (1 - target) * (1 - p).log()).sum() / (5 * 6)
-    torch.testing.assert_close(compute_loss(replace(TINY, loss="binary_cross_entropy"), logits, target), by_hand)
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
 
 
-def test_binary_cross_entropy_is_clipped_as_in_keras():
-    logits = torch.tensor([[200.0, 0.0, 0.0]])
-    wrong = torch.tensor([[0.0, 1.0, 0.0]])
-    loss = compute_loss(replace(TINY, loss="binary_cross_entropy"), logits, wrong)
-    assert loss.item() == pytest.approx(-(2 * math.log(1e-7)) / 3, rel=0.01)
+def test_sigmoid_cross_entropy_of_two_images_by_hand():
+    logits, target = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]]), torch.tensor([[1.0, 0, 0], [0, 0, 1]])
+    first = softplus(-2.0) + softplus(-1.0) + softplus(0.5)  # −log σ(z) of the true class, −log(1 − σ(z)) of others
+    second = softplus(0.0) + softplus(3.0) + softplus(2.0)
+    loss = compute_loss(replace(TINY, loss="sigmoid_cross_entropy"), logits, target)
+    assert loss.item() == pytest.approx((first + second) / 6)
+
+
+@given(st.integers(0, 1000), st.floats(1, 1e4))
+def test_sigmoid_cross_entropy_is_the_mean_of_the_binary_terms_and_stays_finite(seed, scale):
+    logits, hard, target, _ = batch(seed=seed)
+    config = replace(TINY, loss="sigmoid_cross_entropy")
+    terms = F.softplus(torch.where(target.bool(), -logits, logits).double())
+    torch.testing.assert_close(compute_loss(config, logits, target).double(), terms.mean(), rtol=1e-5, atol=1e-7)
+    # Not of a softmax, which a constant added to all logits would leave alone; nor clipped, where one is sure.
+    assert compute_loss(config, logits + 1, target) != compute_loss(config, logits, target)
+    assert compute_loss(config, scale * logits, target).isfinite()
+
+
+def test_sigmoid_cross_entropy_weighs_its_classes_and_knows_no_smoothing():
+    logits, _, target, _ = batch()
+    config, weight = replace(TINY, loss="sigmoid_cross_entropy"), torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0, 0.1])
+    terms = F.softplus(torch.where(target.bool(), -logits, logits)) * weight
+    torch.testing.assert_close(compute_loss(config, logits, target, weight), terms.mean())
+    with pytest.raises(FerError, match="label_smoothing does nothing with loss='sigmoid_cross_entropy'"):
+        replace(config, label_smoothing=0.1)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "soft_votes"])
@@ -363,12 +388,15 @@ def test_plateau_halves_the_rate_after_three_epochs_without_gain(view):
 
 @pytest.fixture(scope="module")
 def puzzling(view) -> FaceSet:
-    """Labels by lot: what is learnt by heart harms on the validation split soon."""
+    """Squares and labels by lot: what is learnt by heart harms on the validation split soon."""
     random = torch.Generator().manual_seed(0)
-    return replace(view, labels=torch.randint(6, (len(view),), generator=random)).limit_train(48)
+    labels = torch.randint(6, (len(view),), generator=random)
+    squares = torch.randint(2, (len(view), 6, 6), generator=random, dtype=torch.uint8) * 255
+    images = squares.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    return replace(view, images=images, labels=labels).limit_train(48)
 
 
-OVERFIT = replace(TINY, optimizer="adam", lr=1e-3, schedule="constant", epochs=8)
+OVERFIT = replace(TINY, optimizer="rmsprop", lr=1e-3, schedule="constant", epochs=8)
 
 
 @pytest.fixture(scope="module")
@@ -394,6 +422,18 @@ def test_the_last_epoch_is_kept_when_asked_for(puzzling, overfitted):
     val = puzzling.only("val")
     loss = F.cross_entropy(predict_logits(last.model, val.images), val.labels).item()
     assert loss == pytest.approx(last.history["val_loss"].iloc[-1], rel=1e-5)
+
+
+def test_the_best_epoch_on_test_is_chosen_by_accuracy_there_and_validation_images_are_not_looked_at(view):
+    config = replace(TINY, keep="best_on_test", epochs=6)
+    fitted, test = fit_quietly(config, view), view.only("test")
+    accuracy = fitted.history["val_accuracy"]
+    assert fitted.best_epoch == accuracy.idxmax() + 1
+    found = (predict_logits(fitted.model, test.images).argmax(1) == test.labels).float().mean().item()
+    assert found == pytest.approx(accuracy.max())
+    val = torch.from_numpy(view.split == "val")[:, None, None]
+    black = torch.where(val, torch.zeros_like(view.images), view.images)
+    assert weights_equal(fit_quietly(config, replace(view, images=black)), fitted)
 
 
 @pytest.mark.parametrize("patience", [1, 2])
@@ -612,6 +652,56 @@ def test_test_time_averaging_is_the_mean_of_the_views(fitted, view):
     np.testing.assert_allclose(predict_logits(fitted.model, view.images, tta="flip"), expected, atol=1e-5)
 
 
+# ---------------------------------------------------------------- the smaller last batch
+
+@pytest.mark.parametrize(("images", "batch_size", "drop_last", "steps"), [
+    (7356, 128, False, 58), (7356, 128, True, 57), (9740, 128, False, 77), (40, 16, False, 3), (48, 16, False, 3),
+    (48, 16, True, 3), (33, 16, False, 2), (34, 16, False, 3)])  # of one image no batch can be normalised
+def test_an_epoch_has_a_step_more_where_images_are_left_over_and_kept(images, batch_size, drop_last, steps):
+    train = FaceSet(torch.zeros(1, 48, 48, dtype=torch.uint8).expand(images, -1, -1),
+                    torch.arange(images) % 6, np.array([str(i) for i in range(images)]), np.repeat("train", images),
+                    CLASS_SETS[6])
+    config = replace(TINY, batch_size=batch_size, drop_last=drop_last)
+    trainer = Trainer(config, train, train.take(np.arange(2)), "cpu", "fp32", Team(0, 1))
+    assert trainer.steps_per_epoch == steps
+    batches = list(_batches(images, batch_size, torch.Generator().manual_seed(0), steps))
+    assert len(batches) == steps
+    seen = torch.cat(batches)
+    assert len(seen.unique()) == len(seen) == min(images, steps * batch_size)
+
+
+def test_every_image_counts_once_in_the_loss_and_the_accuracy_of_an_epoch(view, monkeypatch):
+    # Steps too small to change a weight: the losses of an epoch are those of the fresh network.
+    config = replace(TINY, drop_last=False, lr=1e-30, epochs=1)
+    few, seen, step = view.limit_train(41), [], Trainer.step
+
+    def watched(self, number, rate, index, draws):
+        seen.append(index)
+        return step(self, number, rate, index, draws)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    found = fit_quietly(config, few).history.iloc[0]
+    assert [len(index) for index in seen] == [16, 16, 9] and torch.cat(seen).sort().values.tolist() == list(range(41))
+    train = few.only("train")
+    logits = predict_logits(create_model("simple_cnn", 6, seed=0), train.images)
+    assert found["train_loss"] == pytest.approx(F.cross_entropy(logits, train.labels).item(), rel=1e-5)
+    assert found["train_accuracy"] == pytest.approx((logits.argmax(1) == train.labels).float().mean().item())
+
+
+@pytest.mark.parametrize("arch", ["simple_cnn", "compact"])
+def test_a_smaller_last_batch_changes_the_training_only_where_one_is_left_over(arch, view):
+    even, odd = view.limit_train(32), view.limit_train(38)
+    for faces, same in ((even, True), (odd, False)):
+        kept, dropped = (fit_quietly(replace(TINY, arch=arch, epochs=1, drop_last=drop_last), faces)
+                         for drop_last in (False, True))
+        assert weights_equal(kept, dropped) == same
+
+
+def test_parts_of_a_batch_need_batches_of_equal_size():
+    with pytest.raises(FerError, match="accumulate=2 needs batches of equal size; set drop_last to true"):
+        replace(TINY, accumulate=2, drop_last=False)
+
+
 # ---------------------------------------------------------------- checkpoints
 
 @pytest.fixture(scope="module")
@@ -665,11 +755,12 @@ def test_resume_after_a_kill_within_saving_is_bit_identical(rename, few, tmp_pat
     assert weights_equal(fit_quietly(config, few, path), fit_quietly(config, few))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_resume_after_an_interrupt_is_bit_identical_for_every_optimizer(optimizer, view, tmp_path):
-    config = replace(TINY, optimizer=optimizer, lr=DEFAULT_LR[optimizer], augmentation="strong")
-    few, path = view.limit_train(32), tmp_path / "checkpoint.pt"
-    interrupt_fit(config, few, path, after_steps=3)
+@pytest.mark.parametrize(("optimizer", "more"), [
+    *((name, {}) for name in OPTIMIZERS), ("rmsprop", {"root_eps": 1e-7, "drop_last": False})])
+def test_resume_after_an_interrupt_is_bit_identical_for_every_optimizer(optimizer, more, view, tmp_path):
+    config = replace(TINY, optimizer=optimizer, lr=DEFAULT_LR[optimizer], augmentation="strong", **more)
+    few, path = view.limit_train(40), tmp_path / "checkpoint.pt"
+    interrupt_fit(config, few, path, after_steps=5 if more else 3)  # of six or four
     resumed, whole = fit_quietly(config, few, path), fit_quietly(config, few)
     assert weights_equal(resumed, whole)
     assert same_history(resumed, whole)
