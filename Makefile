@@ -6,7 +6,7 @@
 #   make lab                                                open JupyterLab
 #   make notebooks                                          renew the outputs of the committed notebooks
 #   make install [CONSTRAINTS=]                             $(VENV) with the pinned versions, or within the loose ranges
-#   make lint                                               style, types, notebooks, dependencies
+#   make lint                                               style, types, notebooks, layers, dependencies
 #   make constraints [UPGRADE=--upgrade]                    pin what pyproject.toml now asks for; or the newest of all
 #   make audit                                              known vulnerabilities of the pins; needs the network
 PYTHON  ?= python3
@@ -62,6 +62,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/deptry .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m nbqa mypy notebooks
 
 # One file for every system and Python of CI. What is pinned stays as long as the ranges allow it.

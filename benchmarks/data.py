@@ -17,10 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from fer_helpers.data import FaceSet
-from fer_helpers.duplicates import near_groups
-from fer_helpers.readers import load_faces
-from fer_helpers.synthetic import make_faces
+from fer_helpers.data import FaceSet, load_faces, make_faces, near_groups
 
 
 def timed(name: str, count: int, action: Callable[[], Any]) -> tuple[float, Any]:

@@ -26,14 +26,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fer_helpers.augment import draw, policy
-from fer_helpers.config import TrainConfig
-from fer_helpers.data import FaceSet
-from fer_helpers.emotions import EMOTIONS
-from fer_helpers.mapped import Writer, open_mapped
-from fer_helpers.parallel import Team
-from fer_helpers.synthetic import CLASS_SHARES, make_faces
-from fer_helpers.training import Trainer, choose_device, choose_precision, prepare_faces
+from fer_helpers.data import EMOTIONS, FaceSet, make_faces
+from fer_helpers.data.mapped import Writer, open_mapped
+from fer_helpers.data.synthetic import CLASS_SHARES
+from fer_helpers.training import TrainConfig, choose_device, choose_precision, prepare_faces
+from fer_helpers.training.distributed import Team
+from fer_helpers.training.trainer import Trainer
+from fer_helpers.transforms import draw, policy
 
 IN_MEMORY = 100_000  # faces of the in-memory side
 HELD_OUT = 0.005  # share of test, and of validation

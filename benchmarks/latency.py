@@ -23,10 +23,9 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from fer_helpers.export import export_onnx, quantise, session
-from fer_helpers.intervals import wilson
-from fer_helpers.pretrained import load_network
-from fer_helpers.readers import load_faces
+from fer_helpers.data import load_faces
+from fer_helpers.inference import export_onnx, load_network, quantise, session
+from fer_helpers.metrics import wilson
 
 Network = Callable[[torch.Tensor], np.ndarray]
 

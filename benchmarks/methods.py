@@ -22,16 +22,14 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fer_helpers import findings, narrative
-from fer_helpers.config import TrainConfig
-from fer_helpers.data import FaceSet
+from fer_helpers.data import FaceSet, load_faces
+from fer_helpers.experiments import Protocol, study_methods
+from fer_helpers.experiments.method_study import chosen
 from fer_helpers.files import write_atomic
-from fer_helpers.method_study import Protocol, chosen, study_methods
-from fer_helpers.methods import METHODS, OUTCOMES
 from fer_helpers.models import create_model
-from fer_helpers.readers import load_faces
-from fer_helpers.runs import results_folder
-from fer_helpers.training import fit, prepare_faces
+from fer_helpers.report import results
+from fer_helpers.report import text as narrative
+from fer_helpers.training import METHODS, OUTCOMES, TrainConfig, fit, prepare_faces, results_folder
 
 #: What suits the plain networks best in so short a training, by validation.
 RECIPES = {"compact": dict(optimizer="muon", lr=0.16, progressive=True), "resnet50": dict(optimizer="adam")}
@@ -116,7 +114,7 @@ def main() -> None:
     named = study.outcomes.replace({"network": lengths})
     tables = {"tuning": study.tuning, "outcomes": named, "costs": took}
     limit = f" --train-limit {options.train_limit}" * bool(options.train_limit)
-    findings.keep("05_class_ambiguity", faces, recipe, {
+    results.keep("05_class_ambiguity", faces, recipe, {
         name: table.set_index(table.columns[0]) for name, table in tables.items()}, part="methods",
         command=f"python benchmarks/methods.py --data path/to/{Path(faces.source).name} --epochs {options.epochs} "
                 f"--long-epochs {options.long_epochs} --images {options.images}{limit}")

@@ -12,13 +12,13 @@ import argparse
 import tempfile
 import time
 
-from fer_helpers.execution import Limits
+from fer_helpers.experiments import Limits
 
 
 def main() -> None:
     # Here, as each worker imports this file anew: torch would take it seconds.
-    from fer_helpers.batch import Cluster, sweep
-    from fer_helpers.readers import load_faces
+    from fer_helpers.data import load_faces
+    from fer_helpers.experiments import Cluster, sweep
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=6)

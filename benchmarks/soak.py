@@ -22,15 +22,15 @@ import nbformat
 import numpy as np
 import psutil
 
-from fer_helpers.execution import Limits, find_notebooks
+from fer_helpers.experiments import Limits, find_notebooks
 from fer_helpers.files import FerError
 
 #: In place of the notebook's own, most of whose seconds go into what draws.
 _IMPORTS = """
-from fer_helpers.config import TrainConfig
-from fer_helpers.methods import with_method
-from fer_helpers.readers import load_faces
-from fer_helpers.runs import train_run
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.methods import with_method
+from fer_helpers.data.readers import load_faces
+from fer_helpers.training.runs import train_run
 faces = load_faces(data)
 """
 #: Follows the notebook's training. A run found finished trains nothing and leaves no mark.
@@ -53,7 +53,7 @@ def short_notebook(folder: Path) -> Path:
 
 def few_faces(path: Path) -> Path:
     """Some of the embedded faces as a file like fer2013.csv."""
-    from fer_helpers.readers import load_faces
+    from fer_helpers.data import load_faces
 
     faces = load_faces("synthetic", progress=False).with_classes(7)
     few = faces.take(np.random.default_rng(0).permutation(len(faces))[:700])
@@ -80,7 +80,7 @@ def kill_workers(every: float, over: threading.Event, killed: list[int]) -> None
 
 def main() -> None:
     # Here, as each worker imports this file anew: torch would take it seconds.
-    from fer_helpers.batch import Cluster, sweep
+    from fer_helpers.experiments import Cluster, sweep
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=200)
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def whole(folder: Path) -> bool:
-    from fer_helpers.runs import Run
+    from fer_helpers.training import Run
 
     with contextlib.suppress(FerError):
         run = Run(folder)

@@ -1,4 +1,4 @@
-"""Milliseconds from a change of a slider to the redrawn face and the network's answer in `studio.face_studio`.
+"""Milliseconds from a change of a slider to the redrawn face and the network's answer in `face_editor.face_studio`.
 
     python benchmarks/studio.py [--changes 50]
 
@@ -14,7 +14,7 @@ import time
 import numpy as np
 import torch
 
-from fer_helpers.studio import face_studio
+from fer_helpers.widgets import face_studio
 
 WARM_UP = 10  # changes
 

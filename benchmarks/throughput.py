@@ -1,7 +1,7 @@
 """Training steps per second: ours against the stock way, and both against this machine's own arithmetic peak.
 
 The stock way is what one writes first with torchvision: ImageFolder, a DataLoader with worker processes, transforms on
-PIL images, and the stock model in fp32. Ours is `training.Trainer`, the loop inside `fit`. Both see the same images,
+PIL images, and the stock model in fp32. Ours is `trainer.Trainer`, the loop inside `fit`. Both see the same images,
 batch size and augmentation, with SGD; rounds of the two alternate within one process, as does the matrix product that
 measures the peak, so that whatever else the machine does falls on all alike. The peak is that of bf16 where the
 hardware has it, and training uses it; elsewhere bf16 is emulated, hundreds of times slower, and the peak is that of
@@ -27,11 +27,12 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from fer_helpers.augment import DRAWS, draw
-from fer_helpers.config import TrainConfig
-from fer_helpers.parallel import Team
-from fer_helpers.synthetic import embedded_faces
-from fer_helpers.training import Trainer, choose_device, choose_precision, prepare_faces
+from fer_helpers.data import embedded_faces
+from fer_helpers.training import TrainConfig, choose_device, choose_precision, prepare_faces
+from fer_helpers.training.distributed import Team
+from fer_helpers.training.trainer import Trainer
+from fer_helpers.transforms import draw
+from fer_helpers.transforms.augmentation import DRAWS
 
 STOCK = {"vgg16": torchvision.models.vgg16_bn, "resnet50": torchvision.models.resnet50,
          "compact": torchvision.models.resnet18}

@@ -21,11 +21,9 @@ import pandas as pd
 import torch
 from throughput import stock_steps, write_folder
 
-from fer_helpers.config import TrainConfig
-from fer_helpers.data import FaceSet
-from fer_helpers.evaluation import Evaluation, evaluate
-from fer_helpers.readers import load_faces
-from fer_helpers.training import choose_device, fit, predict_logits, prepare_faces
+from fer_helpers.data import FaceSet, load_faces
+from fer_helpers.metrics import Evaluation, evaluate
+from fer_helpers.training import TrainConfig, choose_device, fit, predict_logits, prepare_faces
 
 #: What `benchmarks/README.md` tells the story of. Next to nothing is held out: the recipe is fixed.
 RECIPE = dict(arch="compact", classes=7, optimizer="muon", lr=0.02, schedule="onecycle", warmup_epochs=0, epochs=16,

@@ -16,19 +16,15 @@ from pathlib import Path
 import pandas as pd
 from methods import kept, study_options
 
-from fer_helpers import findings
-from fer_helpers.ambiguity import embed
-from fer_helpers.config import TrainConfig
-from fer_helpers.data import FaceSet
-from fer_helpers.emotions import class_set
+from fer_helpers.analysis import looks_and_meaning
+from fer_helpers.data import FaceSet, load_faces
+from fer_helpers.data.emotions import class_set
+from fer_helpers.experiments import linear_evaluation, zero_shot
 from fer_helpers.files import read_json
-from fer_helpers.geometry import looks_and_meaning
-from fer_helpers.methods import tuned
 from fer_helpers.models import Network, create_model
-from fer_helpers.readers import load_faces
-from fer_helpers.runs import train_run
-from fer_helpers.training import prepare_faces
-from fer_helpers.transfer import linear_evaluation, zero_shot
+from fer_helpers.report import results
+from fer_helpers.training import TrainConfig, embed, prepare_faces, train_run
+from fer_helpers.training.methods import tuned
 
 
 def linear(model: Network, config: TrainConfig, faces: FaceSet) -> pd.DataFrame:
@@ -78,8 +74,8 @@ def main() -> None:
                               for name, measure in measures.items()}, names=[key]).droplevel(1)
              for (what, key), measures in tables.items()}
     print(*(table.to_string() for table in found.values()), sep="\n")
-    findings.keep("05_class_ambiguity", faces, {}, found, part="transfer",
-                  command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name}")
+    results.keep("05_class_ambiguity", faces, {}, found, part="transfer",
+                 command=f"python benchmarks/transfer.py --data path/to/{Path(faces.source).name}")
 
 
 if __name__ == "__main__":

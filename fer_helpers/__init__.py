@@ -1,11 +1,20 @@
 """What deep CNNs learn about facial emotion, and why they confuse one emotion with another."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+from .files import hand_on
 
-def __getattr__(name: str) -> Any:
-    if name == "predict":  # imported where it is used: `import fer_helpers` should cost nothing
-        from .photographs import predict
+if TYPE_CHECKING:
+    from .data.readers import load_faces
+    from .inference.photographs import predict
+    from .training.config import TrainConfig
+    from .training.runs import load_runs, train_run
+else:
+    __getattr__ = hand_on(__name__, {
+        "load_faces": "data.readers",
+        "predict": "inference.photographs",
+        "TrainConfig": "training.config",
+        "load_runs": "training.runs", "train_run": "training.runs",
+    })
 
-        return predict
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = ["TrainConfig", "load_faces", "load_runs", "predict", "train_run"]

@@ -18,7 +18,7 @@ import typer
 import yaml
 
 # All else is imported by the command that uses it: torch takes seconds, and workers of a sweep import this module too.
-from .emotions import CLASS_SETS
+from .data.emotions import CLASS_SETS
 from .files import FerError, bar_options, printable, write_atomic
 
 
@@ -42,7 +42,7 @@ Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", he
 def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.")] = Path("data/fer2013"),
                   dataset: Annotated[str, typer.Option(help="Kaggle dataset.")] = "msambare/fer2013") -> None:
     """Fetch FER2013 from Kaggle (needs the "download" extra and a network)."""
-    from . import readers
+    from .data import readers
 
     typer.echo(f"Faces are in {readers.download_faces(target, dataset)}; use them with FER_DATA={target}")
 
@@ -51,9 +51,9 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; empty as for --data.")] = "",
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
-    from . import checks, readers
+    from .data import readers, validation
 
-    found = checks.check_faces(readers.load_faces(source))
+    found = validation.check_faces(readers.load_faces(source))
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.table())
     if not found.ok:
         raise typer.Exit(1)
@@ -63,7 +63,7 @@ def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; e
 def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of faces, or synthetic.")],
                target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
     """Lay faces in a folder that trainings read from batch by batch: for more faces than fit in memory."""
-    from . import readers
+    from .data import readers
 
     faces = readers.map_faces(source, target)
     typer.echo(f"{target}: {len(faces):,} faces; use them with FER_DATA={target}")
@@ -73,8 +73,8 @@ def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of
 def data_align(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of faces.")],
                target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
     """Turn, scale and shift every face until its eyes lie where those of `fer predict` do (needs the "photo" extra)."""
-    from . import readers
-    from .detection import align_faces
+    from .data import readers
+    from .inference.detection import align_faces
 
     faces = readers.load_faces(source)
     aligned = align_faces(faces, target)
@@ -87,7 +87,7 @@ def data_align(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of
 @app.command(epilog=_examples("fer models", "fer models --classes 3"))
 def models(classes: int = 6) -> None:
     """List the architectures with their parameters and cost."""
-    from .models import model_table
+    from .models.factory import model_table
 
     typer.echo(model_table(num_classes=classes).to_string(float_format="{:,.0f}".format))
 
@@ -100,15 +100,16 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
     import pandas as pd
 
-    from . import checks, parallel, readers
-    from .methods import configure
-    from .runs import train_run
-    from .training import prepare_faces
+    from .data import readers, validation
+    from .training import distributed
+    from .training.methods import configure
+    from .training.runs import train_run
+    from .training.trainer import prepare_faces
 
     config = configure({key: _one(key, values) for key, values in _settings(settings).items()})
-    with parallel.join() as team:
+    with distributed.join() as team:
         faces = readers.load_faces(data, progress=team.leads)
-        for finding in checks.check_class_shares(prepare_faces(config, faces)) if team.leads else ():
+        for finding in validation.check_class_shares(prepare_faces(config, faces)) if team.leads else ():
             typer.echo(f"warning: {finding.text}", err=True)
         run = train_run(config, faces, store)
     if team.leads:
@@ -120,7 +121,7 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
 def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help="Print every column.")] = False,
          as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a README.")] = False) -> None:
     """List finished runs, best first."""
-    from .runs import default_store, load_runs, markdown_table
+    from .training.runs import default_store, load_runs, markdown_table
 
     table = load_runs(store)
     if table.empty:
@@ -137,7 +138,7 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
 def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
            target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path("data/results")) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
-    from .runs import Run, record_run
+    from .training.runs import Run, record_run
 
     typer.echo(record_run(Run(run), target).folder)
 
@@ -148,20 +149,21 @@ def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the fig
                                                                        "became of them, as in the README.")] = False
              ) -> None:
     """Print what was found on photographs as Markdown: the recorded findings, as in docs/results.md."""
-    from . import headline, plots
+    from .report import summary
+    from .viz import plots
 
-    typer.echo(headline.verdicts("notebooks/{}") if verdicts else headline.markdown())
+    typer.echo(summary.verdicts("notebooks/{}") if verdicts else summary.markdown())
     if figure is not None:
         plots.use_style()
-        drawn = headline.figure()
+        drawn = summary.figure()
         write_atomic(figure, lambda path: drawn.savefig(path, metadata={"Date": None}))
 
 
 @app.command(epilog=_examples("fer publish runs/NAME"))
 def publish(run: Annotated[Path, typer.Argument(help="Folder of a finished run: compact, seven classes.")]) -> None:
     """Make a run the network that ships with the package, and write its model card."""
-    from . import pretrained
-    from .runs import Run
+    from .inference import pretrained
+    from .training.runs import Run
 
     typer.echo(pretrained.publish(Run(run)))
 
@@ -172,9 +174,9 @@ def push(run: Annotated[str, typer.Argument(help="Name or folder of a finished r
          public: Annotated[bool, typer.Option("--public", help="Let everybody see a new repository.")] = False,
          store: Store = None) -> None:
     """Share a run's weights, metrics and model card on the Hugging Face Hub (needs the "hub" extra)."""
-    from . import hub, pretrained
+    from .inference import hub, loading
 
-    typer.echo(hub.push(pretrained.find_run(run, store), repo, private=not public))
+    typer.echo(hub.push(loading.find_run(run, store), repo, private=not public))
 
 
 @app.command(epilog=_examples(
@@ -194,11 +196,11 @@ def study(groups: Annotated[list[str] | None, typer.Argument(metavar="GROUP...",
 
     Interrupted, the same command goes on from there.
     """
-    from .plan import Study, read_plan
+    from .experiments.study import Study, read_plan
 
     study = Study(read_plan(plan), results)
     if not as_list:
-        from .readers import load_faces
+        from .data.readers import load_faces
 
         for failure in study.train(load_faces(data), groups or (), store, minutes):
             typer.echo(f"failed: {failure}", err=True)
@@ -235,10 +237,10 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
     """
     from tqdm.auto import tqdm
 
-    from . import photographs as album
-    from . import pretrained
+    from .inference import loading
+    from .inference import photographs as album
 
-    network, files, failed = pretrained.load_network(run, store), album.find_pictures(photos), 0
+    network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
     write = _printer(form, CLASS_SETS[network.config.classes])
     typer.echo(album.MEANING, err=True)
     for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
@@ -301,11 +303,12 @@ def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; wit
 
     The faces of --data check it: the test images compare the answers, train images set the ranges of int8.
     """
-    from . import export as to
-    from . import pretrained, readers
-    from .evaluation import compare
+    from .data import readers
+    from .inference import loading
+    from .inference import onnx_export as to
+    from .metrics.evaluation import compare
 
-    network = pretrained.load_network(run, store)
+    network = loading.load_network(run, store)
     if tta:
         network = dataclasses.replace(network, config=dataclasses.replace(network.config, tta=tta))
     faces = readers.load_faces(data).with_classes(network.config.classes)
@@ -346,13 +349,13 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
     """
     from dask.utils import parse_bytes, parse_timedelta
 
-    from . import batch
-    from .execution import Limits
-    from .search import Search
+    from .experiments import sweeps
+    from .experiments.notebooks import Limits
+    from .experiments.search import Search
 
     plan = settings or []
     in_file = len(plan) == 1 and plan[0].endswith((".yaml", ".yml"))
-    axes = batch.read_plan(Path(plan[0])) if in_file else _settings(plan)
+    axes = sweeps.read_plan(Path(plan[0])) if in_file else _settings(plan)
     try:
         limits = Limits(threads, parse_bytes(memory) if memory else 0, parse_timedelta(time_limit) if time_limit else 0)
         amounts = {name: float(amount) for name, amount in (entry.split("=") for entry in resource or [])}
@@ -360,8 +363,8 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
         raise FerError(f"sweep: {error}; write limits as 4GiB and 90min, resources as GPU=1") from error
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # how a cluster ends a job
     try:
-        table = batch.sweep(axes, data, store, batch.Cluster(scheduler, jobs, amounts, retries), limits,
-                            search=Search(search, sampler, prune) if search else None)
+        table = sweeps.sweep(axes, data, store, sweeps.Cluster(scheduler, jobs, amounts, retries), limits,
+                             search=Search(search, sampler, prune) if search else None)
     except KeyboardInterrupt:
         typer.echo("cancelled; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
@@ -380,7 +383,7 @@ def report(settings: Settings = None, data: Data = "",
            notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
            store: Store = None) -> None:
     """Execute all notebooks and write a site of them; KEY=VALUE sets a notebook parameter."""
-    from .report import report as write_report
+    from .report.site import report as write_report
 
     overrides = {key: _one(key, values) for key, values in _settings(settings).items()}
     results = write_report(out, data, profile, notebooks, store, overrides)

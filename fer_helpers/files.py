@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import math
 import os
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,20 @@ def bar_options(progress: bool) -> dict[str, Any]:
     nbval does, loses all beyond some eight thousand, the one that says so among them.
     """
     return {} if progress and os.environ.get("TQDM_DISABLE", "0") in ("", "0") else {"disable": True}
+
+
+def hand_on(package: str, rooms: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package that hands on names of its modules: each is imported when it is first asked for.
+
+    Parameters
+    ----------
+    package : its ``__name__``.
+    rooms : the module of each name, as seen from the package.
+    """
+
+    def get(name: str) -> Any:
+        if name not in rooms:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f".{rooms[name]}", package), name)
+
+    return get

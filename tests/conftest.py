@@ -25,16 +25,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
-from fer_helpers import plots
 from fer_helpers.cli import app
-from fer_helpers.config import TrainConfig
-from fer_helpers.data import FaceSet
-from fer_helpers.emotions import EMOTIONS, VOTE_COLUMNS
-from fer_helpers.evaluation import Evaluation, evaluate
-from fer_helpers.readers import load_faces
-from fer_helpers.runs import Run, train_run
-from fer_helpers.synthetic import make_faces
-from fer_helpers.training import Fitted, fit
+from fer_helpers.data.emotions import EMOTIONS, VOTE_COLUMNS
+from fer_helpers.data.faceset import FaceSet
+from fer_helpers.data.readers import load_faces
+from fer_helpers.data.synthetic import make_faces
+from fer_helpers.metrics.evaluation import Evaluation, evaluate
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.runs import Run, train_run
+from fer_helpers.training.trainer import Fitted, fit
+from fer_helpers.viz import plots
 
 matplotlib.use("Agg")
 
@@ -47,9 +47,9 @@ hypothesis.settings.load_profile("fer")
 
 
 #: The files that take longest: several processes, which take one file after the other, are then busy to the end.
-LONGEST = ("test_faults", "test_batch", "test_cluster", "test_training", "test_methods", "test_parallel", "test_report",
-           "test_search", "test_export", "test_readers", "test_widgets", "test_leases", "test_real_data",
-           "test_learner")
+LONGEST = ("test_faults", "test_sweeps", "test_cluster", "test_trainer", "test_methods", "test_distributed",
+           "test_site", "test_search", "test_onnx_export", "test_readers", "test_widgets", "test_leases",
+           "test_real_data", "test_objective")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,20 +30,21 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import Payload, fer_here
+from corpus import faces_of, png, votes_text, write_tree, write_zip
+from hostile import READERS, attempt, small_network, spoil, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_helpers import findings, mapped
-from fer_helpers.batch import read_plan
-from fer_helpers.checkpoints import load_checkpoint
+from fer_helpers.data import mapped
+from fer_helpers.data.readers import load_faces, read_photograph
+from fer_helpers.experiments.sweeps import read_plan
 from fer_helpers.files import MOST_JSON, FerError, check_file, printable, read_json
-from fer_helpers.photographs import frames
-from fer_helpers.pretrained import find_run
-from fer_helpers.readers import load_faces, read_photograph
-from fer_helpers.runs import Run, record_run
-from tests.corpus import faces_of, png, votes_text, write_tree, write_zip
-from tests.hostile import READERS, attempt, small_network, spoil, write_run
-from tests.test_readers import absurd_png, files_below
+from fer_helpers.inference.loading import find_run
+from fer_helpers.inference.photographs import frames
+from fer_helpers.report import results
+from fer_helpers.training.checkpoints import load_checkpoint
+from fer_helpers.training.runs import Run, record_run
+from tests.data.test_readers import absurd_png, files_below
 
 pytestmark = [pytest.mark.filterwarnings("ignore"),  # Pillow warns of what it then refuses
               pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links as POSIX has them")]
@@ -244,7 +245,7 @@ def test_a_link_among_findings_is_taken_away_and_what_it_leads_to_stays(folder, 
     run = folder / "runs" / "one"
     (folder / "results" / "02_training" / "two").symlink_to(run)
     faces = load_faces(write_tree(folder / "faces", ["train/fear", "test/fear"]), cache=False, progress=False)
-    findings.keep("02_training", faces, {}, {}, [Run(run)], folder=folder / "results")
+    results.keep("02_training", faces, {}, {}, [Run(run)], folder=folder / "results")
     assert (run / "metrics.json").exists()
     assert not (folder / "results" / "02_training" / "two").is_symlink()
 
@@ -292,7 +293,7 @@ def test_findings_read_no_table_outside_their_folder(folder, lay, name):
     path = folder / "results" / "02_training" / "about.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tables": [name]}))
     with pytest.raises(FerError, match="recorded findings are damaged"):
-        findings.recall("02_training", folder=folder / "results")
+        results.recall("02_training", folder=folder / "results")
 
 
 @pytest.mark.parametrize("name", ["../train/fear/a.png", "train/../../fear/a.png", "/train/fear/a.png", "C:/fear/a.png",

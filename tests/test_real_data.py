@@ -1,9 +1,9 @@
 """What has to hold on real photographs; skipped where FER_DATA is not set."""
 
-from fer_helpers.config import TrainConfig
-from fer_helpers.narrative import beats_majority
-from fer_helpers.readers import load_faces
-from fer_helpers.runs import load_runs, train_run
+from fer_helpers.data.readers import load_faces
+from fer_helpers.report.text import beats_majority
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.runs import load_runs, train_run
 
 
 def test_a_small_network_learns_from_real_faces_and_is_evaluated_on_both_tests(real_data, tmp_path):

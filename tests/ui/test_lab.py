@@ -20,18 +20,18 @@ import torch
 from PIL import Image
 from playwright.sync_api import expect
 
-from fer_helpers.comparer import paired_difference
-from fer_helpers.pretrained import load_pretrained, probabilities
-from fer_helpers.runs import load_runs
-from fer_helpers.studio import face_studio
-from fer_helpers.synthetic import make_faces
+from fer_helpers.data.synthetic import make_faces
+from fer_helpers.inference.pretrained import load_pretrained, probabilities
+from fer_helpers.training.runs import load_runs
+from fer_helpers.widgets.comparer import paired_difference
+from fer_helpers.widgets.face_editor import face_studio
 
 CELLS = """
 import dataclasses
-from fer_helpers import browser, comparer, monitor, studio
-from fer_helpers.config import TrainConfig
-from fer_helpers.runs import train_run
-from fer_helpers.synthetic import make_faces
+from fer_helpers.widgets import browser, comparer, monitor, face_editor as studio
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.runs import train_run
+from fer_helpers.data.synthetic import make_faces
 faces = make_faces(140, test=70, seed=3)
 config = TrainConfig(arch="simple_cnn", classes=6, epochs=1, batch_size=32, train_limit=60)
 run = train_run(config, faces, progress=False)
@@ -164,7 +164,7 @@ def pixels(picture):
 
 
 def rows_of(bars):
-    """The numbers of `widgets.bars` in percent, by name."""
+    """The numbers of `base.bars` in percent, by name."""
     expect(bars).to_be_visible()
     texts = bars.locator("span:not(:has(span)):not(span span)").all_inner_texts()
     return {name: int(share.rstrip("%")) for name, share in zip(texts[::2], texts[1::2], strict=True)}

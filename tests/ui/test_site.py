@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_helpers import execution, report
-from fer_helpers.execution import Executed
+from fer_helpers.experiments import notebooks
+from fer_helpers.experiments.notebooks import Executed
+from fer_helpers.report import site as report
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -14,8 +15,8 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
-    done = [Executed(path, "", 1.0) for path in execution.find_notebooks(NOTEBOOKS)]
-    report.build_site(done, out, "Data: a test.", out / "no store", ["batch", "emotions"])
+    done = [Executed(path, "", 1.0) for path in notebooks.find_notebooks(NOTEBOOKS)]
+    report.build_site(done, out, "Data: a test.", out / "no store", ["experiments.sweeps", "data.emotions"])
     return out
 
 
@@ -72,7 +73,7 @@ def test_dark_and_light_follow_the_system_and_the_button(visit):
     assert ground(page) > 700
 
 
-@pytest.mark.parametrize("name", ["index", "03_architectures", "runs", "api/batch", "model_card"])
+@pytest.mark.parametrize("name", ["index", "03_architectures", "runs", "api/experiments.sweeps", "model_card"])
 def test_a_phone_needs_no_scrolling_to_the_side(visit, name):
     page = visit(f"{name}.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

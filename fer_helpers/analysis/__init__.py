@@ -1,0 +1,38 @@
+"""Numbers about data and networks, for questions: statistics, baselines, confusions, errors, attribution.
+It draws nothing and writes no sentences; `viz` and `report` do."""
+
+from typing import TYPE_CHECKING
+
+from ..files import hand_on
+
+if TYPE_CHECKING:
+    from .attribution import attribute, attribution_by_region
+    from .classical import compare_all, doubtful_labels, eigenface_regression, measure_leak
+    from .confusions import confusion_by_accuracy, confusion_correlation, pair_verdicts, rate_changes
+    from .dataset_statistics import human_agreement, image_statistics
+    from .dynamics import first_steps, over_seeds, seed_differences
+    from .embeddings import class_distances, looks_and_meaning, separation
+    from .error_analysis import failure_types, region_importance
+    from .published import REPORTED
+    from .robustness import corruption_errors
+else:
+    __getattr__ = hand_on(__name__, {
+        "attribute": "attribution", "attribution_by_region": "attribution",
+        "compare_all": "classical", "doubtful_labels": "classical", "eigenface_regression": "classical",
+        "measure_leak": "classical",
+        "confusion_by_accuracy": "confusions", "confusion_correlation": "confusions", "pair_verdicts": "confusions",
+        "rate_changes": "confusions",
+        "human_agreement": "dataset_statistics", "image_statistics": "dataset_statistics",
+        "first_steps": "dynamics", "over_seeds": "dynamics", "seed_differences": "dynamics",
+        "class_distances": "embeddings", "looks_and_meaning": "embeddings", "separation": "embeddings",
+        "failure_types": "error_analysis", "region_importance": "error_analysis",
+        "REPORTED": "published",
+        "corruption_errors": "robustness",
+    })
+
+__all__ = [
+    "REPORTED", "attribute", "attribution_by_region", "class_distances", "compare_all", "confusion_by_accuracy",
+    "confusion_correlation", "corruption_errors", "doubtful_labels", "eigenface_regression", "failure_types",
+    "first_steps", "human_agreement", "image_statistics", "looks_and_meaning", "measure_leak", "over_seeds",
+    "pair_verdicts", "rate_changes", "region_importance", "seed_differences", "separation",
+]

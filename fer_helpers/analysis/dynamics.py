@@ -1,0 +1,257 @@
+"""How a training goes: signal and gradient through depth, the first steps, sharpness, and the luck of a seed.
+
+Functions take networks, configurations and run tables and return tables; drawing is in `plots`, rates are in
+`learning_rates`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..data.faceset import FaceSet
+from ..files import FerError
+from ..metrics.evaluation import compare_seeds
+from ..training.config import TrainConfig
+from ..training.distributed import team
+from ..training.optim import lr_factor
+from ..training.prediction import choose_device, choose_precision
+from ..training.runs import Run, compare_runs
+from ..training.trainer import Trainer
+from ..transforms.augmentation import draw, normalise, policy
+
+
+def signal_through_depth(model: nn.Module, images: torch.Tensor) -> pd.DataFrame:
+    """What is left of the images after each convolution and dense layer.
+
+    One forward pass of uint8 ``images`` (N, 48, 48) through a copy of the network; batch norm with the statistics of
+    these images, as in training, dropout off.
+
+    Returns
+    -------
+    Data frame indexed by layer, 0 for the images themselves, shortcut projections left out: ``signal``, the
+    root-mean-square output relative to that of the images, and ``distinct``, the share 0..1 of it that differs between
+    images: the root-mean-square deviation from the mean over images. Where it nears 0 all images look alike, and no
+    gradient can tell the layers below how to treat them differently (Schoenholz et al. 2017, arXiv:1611.01232).
+
+    Raises
+    ------
+    FerError
+        For fewer than two images.
+    """
+    if len(images) < 2:
+        raise FerError(f"{len(images)} image(s) cannot differ from each other; give signal_through_depth two or more")
+    model, batch = copy.deepcopy(model).eval(), normalise(images)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.train()
+    rows = [_strength(batch)]
+    for layer in _weighted_layers(model):
+        # Measured at once: the activation that follows may overwrite the output in place.
+        layer.register_forward_hook(lambda _layer, _inputs, output: rows.append(_strength(output)))
+    with torch.no_grad():
+        model(batch)
+    table = pd.DataFrame(rows, columns=["signal", "distinct"]).rename_axis("layer")
+    return table.assign(signal=table["signal"] / table["signal"].iloc[0])
+
+
+def layer_gradients(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> pd.Series:
+    """Root-mean-square gradient of the weights of each convolution and dense layer, from the input to the output.
+
+    One backward pass of cross-entropy over uint8 ``images`` (N, 48, 48) and int64 ``labels``, through a copy of the
+    network. The index counts layers from 1, shortcut projections left out. A residual branch that starts at zero
+    passes no gradient on in its first step, so a batch norm whose scales are all zero counts as one of scale 1.
+    """
+    model = copy.deepcopy(model).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d) and not layer.weight.any():
+            nn.init.ones_(layer.weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # dropout
+        F.cross_entropy(model(normalise(images)), labels).backward()
+    values = _gradients(model)
+    return pd.Series(values, index=pd.RangeIndex(1, len(values) + 1, name="layer"))
+
+
+@dataclass(frozen=True, eq=False)
+class FirstSteps:
+    """The beginning of one training.
+
+    Attributes
+    ----------
+    steps : data frame indexed by step, from 1: rate, loss (before the step).
+    gradients : root-mean-square gradient of each layer's weights (columns, from 1) at each step (rows).
+    model : the network after the last step, in evaluation mode, on the CPU.
+    """
+
+    steps: pd.DataFrame
+    gradients: pd.DataFrame
+    model: nn.Module
+
+
+def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
+    """Train for ``steps`` steps and watch every one; its gradients are those that the step itself used.
+
+    Parameters
+    ----------
+    config : its warm-up and schedule run over its own number of epochs, as in `trainer.fit`.
+    faces : result of `trainer.prepare_faces`; only its train split is looked at.
+
+    Raises
+    ------
+    FerError
+        If there are fewer train images than one batch takes, or ``steps`` exceeds all epochs.
+    """
+    rows, gradients = [], []
+    with begin_training(config, faces) as (trainer, batches):
+        if not 0 < steps <= config.epochs * trainer.steps_per_epoch:
+            raise FerError(f"steps={steps}: {config.epochs} epochs of {trainer.steps_per_epoch} steps have no such "
+                           "beginning; raise epochs")
+        for number, (index, draws) in enumerate(itertools.islice(batches, steps)):
+            rate = config.rate * lr_factor(config, number, trainer.steps_per_epoch)
+            rows.append((rate, trainer.step(number, rate, index, draws)[0].item()))
+            gradients.append(_gradients(trainer.model))
+    count = pd.RangeIndex(1, steps + 1, name="step")
+    layers = pd.RangeIndex(1, len(gradients[0]) + 1, name="layer")
+    return FirstSteps(pd.DataFrame(rows, count, ["rate", "loss"]), pd.DataFrame(gradients, count, layers),
+                      trainer.model.cpu().eval())
+
+
+@contextlib.contextmanager
+def begin_training(config: TrainConfig, faces: FaceSet) -> Iterator[tuple[Trainer, Iterator[tuple[Any, Any]]]]:
+    """A trainer about to take its first step, and its endless batches: index and chance of each, for `Trainer.step`.
+
+    ``faces`` is a result of `trainer.prepare_faces`; `FerError` if its train split has fewer images than a batch.
+    """
+    train = faces.only("train")
+    if len(train) < config.batch_size:
+        raise FerError(f"{faces.source}: {len(train)} train images are too few for batch_size={config.batch_size}; "
+                       "lower batch_size or add images")
+    device, generator = choose_device(), torch.Generator().manual_seed(config.seed)
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            order = torch.randperm(len(train), generator=generator)
+            for index in order[:len(train) // config.batch_size * config.batch_size].split(config.batch_size):
+                yield index, draw(len(index), generator, policy(config.augmentation))
+
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(config.seed)  # dropout
+        trainer = Trainer(config, train, faces.only("val"), device, choose_precision(config.precision, device), team())
+        trainer.model.train()
+        yield trainer, batches()
+
+
+def sharpness(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, iterations: int = 30,
+              tolerance: float = 0.01, seed: int = 0) -> float:
+    """Largest eigenvalue of the Hessian of the cross-entropy, over uint8 images (N, 48, 48) and int64 labels.
+
+    Power iteration on Hessian-vector products (Pearlmutter 1994; Yao et al. 2020, arXiv:1912.07145), in evaluation
+    mode. Gradient descent at rate η is unstable where it exceeds 2 / η (Cohen et al. 2021, arXiv:2103.00065). What is
+    found is the eigenvalue of largest magnitude: a negative one says that the network is not near a minimum.
+
+    Parameters
+    ----------
+    iterations : at most so many products; ``tolerance`` is the relative change that ends them earlier.
+    """
+    model = copy.deepcopy(model).eval()
+    parameters = list(model.parameters())
+    loss = F.cross_entropy(model(normalise(images)), labels)
+    gradients = torch.autograd.grad(loss, parameters, create_graph=True)
+    generator, value = torch.Generator().manual_seed(seed), 0.0
+    vector: Sequence[torch.Tensor] = [torch.randn(p.shape, generator=generator) for p in parameters]
+    for _ in range(iterations):
+        norm = math.sqrt(sum(v.pow(2).sum().item() for v in vector))
+        if not norm:
+            return 0.0
+        vector = [v / norm for v in vector]
+        product = torch.autograd.grad(gradients, parameters, vector, retain_graph=True)
+        before, value = value, sum((v * h).sum().item() for v, h in zip(vector, product, strict=True))
+        if abs(value - before) <= tolerance * abs(value):
+            break
+        vector = product
+    return value
+
+
+def seed_differences(runs: pd.DataFrame, first: str, second: str, split: str = "test") -> pd.DataFrame:
+    """Accuracy of architecture ``first`` minus that of ``second``, paired by seed and by image.
+
+    Returns
+    -------
+    Data frame with a row per seed that both have, "seed 0" …, and a last row "all seeds": value, low, high, in
+    −1..1. The interval of a seed covers images; that of all seeds covers seeds and images, see
+    `evaluation.compare_seeds`.
+
+    Raises
+    ------
+    FerError
+        If the two have no seed in common, or a pair was tested on different images.
+    """
+    by_seed = [runs[runs["arch"] == arch].set_index("seed")["run"] for arch in (first, second)]
+    seeds = sorted(set(by_seed[0].index) & set(by_seed[1].index))
+    if not seeds:
+        raise FerError(f"{first} and {second} have no seed in common; train both with the same seeds")
+    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+    rows = {f"seed {seed}": compare_runs(*pair, split).difference for seed, pair in zip(seeds, pairs, strict=True)}
+    correct = [[_correct(run, split) for run in side] for side in zip(*pairs, strict=True)]
+    ids = correct[0][0].index
+    one, other = (np.stack([answers.loc[ids] for answers in side]) for side in correct)
+    rows["all seeds"] = compare_seeds(one, other)
+    return pd.DataFrame([(e.value, e.low, e.high) for e in rows.values()], index=list(rows),
+                        columns=["value", "low", "high"])
+
+
+def over_seeds(runs: pd.DataFrame, true: str = "", predicted: str = "", split: str = "test") -> pd.DataFrame:
+    """A share of the answers of each architecture, over all its seeds: accuracy, or how often ``true`` was called
+    ``predicted``.
+
+    Returns
+    -------
+    Data frame indexed by arch, in the order of ``runs``: value, low, high (over seeds and images, see
+    `evaluation.compare_seeds`), seeds, images.
+    """
+    rows = {}
+    for arch, own in runs.groupby("arch", sort=False):
+        answers = [run.predictions[run.predictions["split"] == split].set_index("id") for run in own["run"]]
+        chosen = answers[0].index[answers[0]["true"] == true] if true else answers[0].index
+        hits = np.stack([(table["predicted"] == (predicted or table["true"])).loc[chosen] for table in answers])
+        share = compare_seeds(hits, np.zeros_like(hits))
+        rows[arch] = (share.value, share.low, share.high, *hits.shape)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "seeds", "images"])
+
+
+def _weighted_layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    """Convolutions and dense layers in order; projections on the shortcuts run beside the main path."""
+    return [layer for name, layer in model.named_modules()
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and "downsample" not in name]
+
+
+def _gradients(model: nn.Module) -> list[float]:
+    sizes = []
+    for layer in _weighted_layers(model):
+        assert layer.weight.grad is not None  # a backward pass came before
+        sizes.append(layer.weight.grad.pow(2).mean().sqrt().item())
+    return sizes
+
+
+def _strength(output: torch.Tensor) -> tuple[float, float]:
+    """Root-mean-square of (N, …), and the share of it that differs along the first axis."""
+    whole = output.pow(2).mean().sqrt().item()
+    return whole, (output - output.mean(0)).pow(2).mean().sqrt().item() / whole if whole else 0.0
+
+
+def _correct(run: Run, split: str) -> pd.Series:
+    """bool by image id: was it classified correctly?"""
+    table = run.predictions[run.predictions["split"] == split].set_index("id")
+    return table["true"] == table["predicted"]

@@ -1,0 +1,94 @@
+"""Taxonomies: the emotion classes, their names in the wild, their action units, the FER+ vote columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..files import FerError
+
+#: FER2013's own order, so that its integer labels 0..6 index this tuple.
+EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+
+#: Class settings by number of classes. Each keeps the order of `EMOTIONS`.
+CLASS_SETS: dict[int, tuple[str, ...]] = {
+    3: ("anger", "fear", "happiness"),
+    6: ("anger", "fear", "happiness", "sadness", "surprise", "neutral"),
+    7: EMOTIONS,
+}
+
+#: Columns of the FER+ vote table (Barsoum et al. 2016, arXiv:1608.01041), in its file's order.
+VOTE_COLUMNS = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
+)
+
+#: Face regions with a ground-truth mask on synthetic faces, in the order of the bits of `faceset.FaceSet.regions`.
+REGIONS = ("brows", "eyes", "nose", "mouth")
+
+_SYNONYMS = {
+    "anger": ("angry",),
+    "disgust": ("disgusted",),
+    "fear": ("fearful", "scared", "afraid"),
+    "happiness": ("happy", "joy"),
+    "sadness": ("sad",),
+    "surprise": ("surprised", "suprise", "suprised"),  # the spelling of apollo2506's Kaggle folders
+    "neutral": ("neutrality",),
+}
+_CANONICAL = {alias: name for name, aliases in _SYNONYMS.items() for alias in (name, *aliases)}
+
+#: Facial action units drawn by `rendering` (Ekman & Friesen 1978), with what each does to a face.
+ACTION_UNITS: dict[int, str] = {
+    1: "inner brow raiser",
+    2: "outer brow raiser",
+    4: "brow lowerer",
+    5: "upper lid raiser",
+    6: "cheek raiser",
+    7: "lid tightener",
+    9: "nose wrinkler",
+    12: "lip corner puller",
+    15: "lip corner depressor",
+    16: "lower lip depressor",
+    20: "lip stretcher",
+    23: "lip tightener",
+    26: "jaw drop",
+}
+
+#: EMFACS prototypes (Friesen & Ekman 1983): the action units of each emotion at full expression.
+PROTOTYPES: dict[str, tuple[int, ...]] = {
+    "anger": (4, 5, 7, 23),
+    "disgust": (9, 15, 16),
+    "fear": (1, 2, 4, 5, 20, 26),
+    "happiness": (6, 12),
+    "sadness": (1, 4, 15),
+    "surprise": (1, 2, 5, 26),
+    "neutral": (),
+}
+
+
+def canonical(name: str) -> str | None:
+    """Emotion named by ``name`` in any case or usual spelling, or None: ``canonical("Suprise") == "surprise"``."""
+    return _CANONICAL.get(name.strip().lower())
+
+
+def adjective(emotion: str) -> str:
+    """What a face of that emotion is called: ``adjective("fear") == "fearful"``."""
+    return next(iter(_SYNONYMS[emotion])) if emotion != "neutral" else emotion
+
+
+def class_set(classes: int | str) -> tuple[str, ...]:
+    """Class names of a setting: 3, 6 or 7, as a number or its digits.
+
+    Raises
+    ------
+    FerError
+        For any other value.
+    """
+    key = int(classes) if str(classes).isdecimal() else None
+    if key not in CLASS_SETS:
+        raise FerError(f"classes={classes!r} is not a class setting; choose one of {list(CLASS_SETS)}")
+    return CLASS_SETS[key]
+
+
+def action_unit_vector(active: Iterable[int]) -> tuple[float, ...]:
+    """0/1 intensity per entry of `ACTION_UNITS`, 1 for the units in ``active``."""
+    wanted = set(active)
+    return tuple(float(unit in wanted) for unit in ACTION_UNITS)

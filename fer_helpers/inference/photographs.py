@@ -1,0 +1,213 @@
+"""An answer for a photograph, a folder of them or a film: find the faces, ask a network, draw what it said."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ..analysis.attribution import attribute
+from ..data.emotions import CLASS_SETS
+from ..data.readers import MAX_IMAGE_PIXELS, read_photograph
+from ..files import FerError, check_file, write_atomic
+from ..viz.plots import COLORS, INK, use_style
+from .detection import DetectedFace, find_faces
+from .pretrained import Pretrained, load_pretrained, probabilities
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+#: What goes with every answer.
+MEANING = ("The answer is what people would call this expression in a photograph; it does not say what anybody feels, "
+           "and must not be used to judge people.")
+
+
+@dataclass(frozen=True, eq=False)
+class FacePrediction:
+    """What a network says of one face.
+
+    Attributes
+    ----------
+    face : where it is, and the crop that the network saw.
+    probs : calibrated probability of each emotion; they add up to 1.
+    sure : whether ``confidence`` reaches the network's threshold, see `calibration.calibrate`.
+    """
+
+    face: DetectedFace
+    probs: dict[str, float]
+    sure: bool
+
+    @property
+    def emotion(self) -> str:
+        """The most probable, sure or not."""
+        return max(self.probs, key=self.probs.__getitem__)
+
+    @property
+    def confidence(self) -> float:
+        """The probability of `emotion`."""
+        return max(self.probs.values())
+
+    @property
+    def answer(self) -> str:
+        """The emotion, or "unsure"."""
+        return self.emotion if self.sure else "unsure"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the box in pixels, left, top, right, bottom."""
+        score = None if np.isnan(self.face.score) else round(self.face.score, 4)
+        return {"box": [round(value, 1) for value in self.face.box], "detection_score": score, "answer": self.answer,
+                "most_probable": self.emotion, "confidence": round(self.confidence, 4),
+                "probabilities": {name: round(value, 4) for name, value in self.probs.items()}}
+
+
+@functools.cache
+def _shipped() -> Pretrained:
+    return load_pretrained()
+
+
+def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = None,
+            detector: str = "auto") -> list[FacePrediction]:
+    """The emotions that a network sees in the faces of a photograph, largest face first; none found is an empty list.
+
+    It says what people would call an expression, not what anybody feels.
+
+    Parameters
+    ----------
+    photograph : a picture file, or uint8 (H, W, 3) RGB or (H, W) grey.
+    network : from `loading.load_network`; None takes the shipped one (seven emotions).
+    detector : see `detection.find_faces`.
+
+    Raises
+    ------
+    FerError
+        If the picture cannot be read, or the detector is unknown or not installed.
+    """
+    if isinstance(photograph, (str, Path)):
+        photograph = read_photograph(photograph)
+    found, network = find_faces(photograph, detector), network or _shipped()
+    if not found:
+        return []
+    probs = probabilities(network, torch.stack([face.crop for face in found]))
+    classes = CLASS_SETS[network.config.classes]
+    return [FacePrediction(face, dict(zip(classes, map(float, row), strict=True)),
+                           bool(row.max() >= network.calibration.threshold))
+            for face, row in zip(found, probs, strict=True)]
+
+
+def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
+    """Files as they are; of a folder every picture and film in it and below, in order of name.
+
+    Raises
+    ------
+    FerError
+        If a path does not exist, or a folder holds none.
+    """
+    files = []
+    for path in map(Path, paths):
+        if os.path.isdir(path):  # unlike Path.is_dir, also of a name that no disk could hold
+            own = sorted(inside for inside in path.rglob("*") if inside.suffix.lower() in PICTURES + FILMS)
+            if not own:
+                raise FerError(f"{path}: holds no picture ({', '.join(PICTURES)}) and no film ({', '.join(FILMS)})")
+            files += own
+        elif os.path.exists(path):
+            files.append(path)
+        else:
+            raise FerError(f"{path}: does not exist; give a picture, a film or a folder")
+    return files
+
+
+def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | None, np.ndarray]]:
+    """(None, picture) of a picture file; of a film (seconds, picture) every so often, one at a time, so that its length
+    costs no memory. Pictures are uint8 (H, W, 3) RGB.
+
+    Raises
+    ------
+    FerError
+        If the file cannot be read, or is a film and the "photo" extra is not installed.
+    """
+    if path.suffix.lower() not in FILMS:
+        yield None, read_photograph(path)
+        return
+    try:
+        import cv2
+    except ImportError as error:
+        raise FerError(f'{path}: films need OpenCV; pip install "fer_helpers[photo]"') from error
+    film = cv2.VideoCapture(str(check_file(path)))
+    try:
+        if film.get(cv2.CAP_PROP_FRAME_WIDTH) * film.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_IMAGE_PIXELS:
+            raise FerError(f"{path}: its pictures are larger than {MAX_IMAGE_PIXELS:,} pixels; shrink or delete it")
+        rate, number, due = film.get(cv2.CAP_PROP_FPS) or 25.0, 0, 0.0
+        while film.grab():
+            if number / rate >= due:
+                done, picture = film.retrieve()
+                if done:
+                    yield number / rate, np.ascontiguousarray(picture[..., ::-1])
+                due += every_seconds
+            number += 1
+        if not number:
+            raise FerError(f"{path}: is no readable film; convert it to mp4")
+    finally:
+        film.release()
+
+
+def annotate(photograph: np.ndarray, predictions: Sequence[FacePrediction],
+             attribution: Pretrained | None = None) -> Figure:
+    """The photograph with its faces numbered and framed, and of each the crop that was judged and its probabilities.
+
+    ``attribution`` is the network that answered: what spoke for each answer (occlusion, `attribution.attribute`) is
+    then laid over the crop, orange for, blue against.
+    """
+    shown = list(predictions)[:6]
+    height = 5.2 * min(photograph.shape[0] / photograph.shape[1], 1.2)
+    rows = max(len(shown), round(height / 1.5), 1)  # a row is about 1.5 inches high, however few faces there are
+    figure = plt.figure(figsize=(9, max(height, 1.5 * rows) + 0.4), layout="constrained")
+    grid = figure.add_gridspec(rows, 3, width_ratios=[3.6, 0.9, 1.2])
+    picture = figure.add_subplot(grid[:, 0])
+    picture.imshow(photograph, cmap="gray", vmin=0, vmax=255)
+    picture.set_axis_off()
+    picture.set_anchor("NW")
+    picture.set_title(f"{len(predictions)} {'face' if len(predictions) == 1 else 'faces'} found"
+                      + (f", the {len(shown)} largest shown" if len(predictions) > len(shown) else ""))
+    for number, one in enumerate(shown, 1):
+        left, top, right, bottom = one.face.box
+        color = COLORS[one.emotion] if one.sure else INK
+        picture.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, lw=2, edgecolor=color))
+        picture.text(left, top, f" {number} {one.answer} ", va="bottom", fontsize=8, color="white", clip_on=True,
+                     bbox={"facecolor": color, "edgecolor": "none", "pad": 1})
+        crop = figure.add_subplot(grid[number - 1, 1])
+        crop.imshow(one.face.crop, cmap="gray", vmin=0, vmax=255)
+        if attribution is not None:
+            target = torch.tensor([list(one.probs).index(one.emotion)])
+            heat = attribute(attribution.model, one.face.crop[None], target, "occlusion")[0]
+            limit = max(float(heat.abs().max()), 1e-9)
+            crop.imshow(heat, cmap="PuOr_r", vmin=-limit, vmax=limit, alpha=0.5)
+        crop.set_axis_off()
+        crop.set_title(str(number), fontsize=8)
+        bars = figure.add_subplot(grid[number - 1, 2])
+        bars.barh(list(one.probs), list(one.probs.values()), color=[COLORS[name] for name in one.probs])
+        bars.set(xlim=(0, 1), xticks=[])
+        bars.tick_params(labelsize=7)
+        bars.invert_yaxis()
+        bars.set_title(f"{one.answer}, {one.confidence:.0%}" if one.sure else
+                       f"unsure ({one.emotion} {one.confidence:.0%})", fontsize=8)
+    figure.supxlabel(MEANING, fontsize=7, x=0.01, ha="left")
+    return figure
+
+
+def save_annotated(target: Path, photograph: np.ndarray, predictions: Sequence[FacePrediction],
+                   attribution: Pretrained | None = None) -> None:
+    """`annotate` as a PNG."""
+    use_style()
+    figure = annotate(photograph, predictions, attribution)
+    try:
+        write_atomic(target, lambda path: figure.savefig(path, dpi=150, bbox_inches="tight"))
+    finally:
+        plt.close(figure)

@@ -1,0 +1,131 @@
+"""What a notebook measured on photographs, kept as runs and small tables for readers who have none."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data.faceset import FaceSet
+from ..files import FerError, explain_os_errors, read_json, write_atomic, write_json
+from ..training.runs import Run, load_runs, read_table, record_run, results_folder, run_table
+
+_AGAIN = "run that notebook on photographs with record=True"
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """One notebook's run on photographs.
+
+    Attributes
+    ----------
+    source : name of the data; ``images`` are counted by split.
+    command : what made the tables.
+    tables : data frames by name, with their first column as index.
+    runs : a `runs.run_table` of the recorded runs, empty where the notebook trains nothing.
+    """
+
+    source: str
+    images: dict[str, int]
+    command: str
+    tables: dict[str, pd.DataFrame]
+    runs: pd.DataFrame
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self.tables:
+            raise FerError(f"no table {name!r} is recorded, only {', '.join(self.tables)}; {_AGAIN}")
+        return self.tables[name]
+
+    def origin(self) -> str:
+        """Markdown: which data, and which command made it."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        return f"Measured on {self.source} ({counts} images) by\n\n```bash\n{self.command}\n```"
+
+
+def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Mapping[str, pd.DataFrame],
+         runs: Iterable[Run] = (), part: str = "", folder: Path | None = None, command: str = "") -> None:
+    """Keep what a notebook, such as "05_class_ambiguity", found, in place of what it kept before.
+
+    Parameters
+    ----------
+    faces : what was measured; synthetic faces are refused, since every reader can measure those.
+    settings : the notebook's parameters, but for the data's; the command to repeat the run is made of them.
+    tables : data frames by name, as csv with six digits; names are file names. An index with several levels, which
+        one column of a csv cannot hold, is refused.
+    runs : kept by `runs.record_run`.
+    part : tells several runs of one notebook apart, such as its class settings.
+    folder : None takes the recorded results of the repository.
+    command : what made the tables, where it was not the notebook.
+
+    Raises
+    ------
+    FerError
+        If the faces are synthetic, or a name or an index is none that a csv can keep.
+    """
+    if faces.action_units is not None:
+        raise FerError(f"{faces.source}: only findings on photographs are recorded; give their folder as data")
+    for name, table in tables.items():
+        if not re.fullmatch(r"\w+", name) or table.index.nlevels > 1:
+            raise FerError(f"table {name!r} cannot be kept as csv; use letters, digits and _ for its name, and one "
+                           "level of index")
+    folder = (folder or results_folder()) / notebook / part
+    source = Path(faces.source).name
+    words = [f"papermill notebooks/{notebook}.ipynb out.ipynb -p data path/to/{source} -p record True"]
+    for name, value in settings.items():
+        plain = isinstance(value, (str, int, float)) or value is None
+        words.append(f"-p {name} {value}" if plain else f"-y '{{{name}: {json.dumps(value)}}}'")
+    runs = list(runs)
+    for run in runs:
+        record_run(run, folder)
+    for name, table in tables.items():
+        write_atomic(folder / f"{name}.csv", functools.partial(table.to_csv, float_format="%.6g"))
+    write_json(folder / "about.json", {
+        "source": source, "fingerprint": faces.fingerprint, "command": command or " ".join(words),
+        "tables": list(tables),
+        "images": {split: int(count) for split, count in faces.counts().sum().items() if count}})
+    for path in folder.iterdir():
+        if path.suffix == ".csv" and path.stem not in tables:
+            path.unlink()
+        elif (path / "metrics.json").exists() and path.name not in {run.name for run in runs}:
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)  # a link to a run: the run stays
+
+
+def recall(notebook: str, part: str = "", folder: Path | None = None) -> Findings:
+    """What `keep` kept of a notebook.
+
+    Raises
+    ------
+    FerError
+        If nothing is kept, or a file cannot be read.
+    """
+    folder = (folder or results_folder()) / notebook / part
+    about = read_json(folder / "about.json", _AGAIN)
+    try:
+        with explain_os_errors(folder, "reading"):
+            # A name must not lead to a file elsewhere.
+            if not all(re.fullmatch(r"\w+", name) for name in about["tables"]):
+                raise ValueError("a table has another name than keep gave it")
+            tables = {name: read_table(folder / f"{name}.csv", index_col=0, keep_default_na=False, na_values=[""])
+                      for name in about["tables"]}
+        images = {str(split): int(count) for split, count in about["images"].items()}
+        return Findings(str(about["source"]), images, str(about["command"]), tables, load_runs(folder))
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FerError(f"{folder}: its recorded findings are damaged ({error!r}); {_AGAIN}") from error
+
+
+def all_runs(classes: int, folder: Path | None = None) -> pd.DataFrame:
+    """Every recorded run with so many classes that had all of them to train on, of all notebooks, the study and none,
+    as a `runs.run_table`.
+
+    A run that two notebooks keep counts once.
+    """
+    found = {path.parent.name: Run(path.parent) for path in sorted((folder or results_folder()).rglob("metrics.json"))}
+    return run_table(run for run in found.values() if run.config.classes == classes and run.config.train_set == "all"
+                     and run.config.validation == "stratified")

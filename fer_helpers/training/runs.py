@@ -1,0 +1,449 @@
+"""A run is a folder: train once, keep everything, read it back as tidy tables. Notebooks read runs, never globals.
+
+Layout of ``<store>/<run id>/``: config.json, environment.json, history.csv, predictions.csv (validation and test,
+by image id), weights.safetensors and, written last, metrics.json; a run without it is not finished. While it
+trains there is also checkpoint.pt; a run that failed has failure.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gzip
+import os
+import platform
+import shutil
+import subprocess
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from torch import nn
+
+from ..data.emotions import CLASS_SETS
+from ..data.faceset import SPLITS, FaceSet
+from ..files import FerError, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
+from ..metrics.evaluation import Comparison, Evaluation, compare, evaluate
+from ..models.base import Network
+from ..models.factory import create_model
+from .checkpoints import delete_checkpoint
+from .config import METHOD_SETTINGS, TrainConfig
+from .distributed import team
+from .leases import lease
+from .prediction import predict_logits
+from .trainer import Fitted, fit, prepare_faces
+
+#: What is kept of a run among recorded results: all but its weights.
+RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
+#: What predictions.csv is called where `record_run` packs it.
+PACKED = "predictions.csv.gz"
+#: Where recorded results lie in the repository.
+RESULTS = "data/results"
+RETRAIN = "delete the run's folder and train it again"
+#: Bytes of a run's table that are read: predictions on a million images. In memory it takes up to ten times that.
+MOST_TABLE = 128 << 20
+_WIDEST = 1 << 16  # bytes of a table's first line: pandas takes a kilobyte for each column
+_ENVIRONMENT: dict[str, Any] = {
+    "data": str, "data_fingerprint": str, "images": dict, "device": str, "precision": str, "best_epoch": int,
+    "train_seconds": (int, float)}
+_HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "grad_norm", "val_loss", "val_accuracy", "seconds")
+_PREDICTIONS = {"id": str, "split": str, "true": str, "predicted": str, "confidence": float, "in_train": bool}
+
+
+def default_store() -> Path:
+    """``FER_RUNS`` if set, else ``runs`` beside the notebooks' folder (or here, outside the repository)."""
+    store = os.environ.get("FER_RUNS")
+    return Path(store) if store else home() / "runs"
+
+
+def results_folder() -> Path:
+    """`RESULTS` of the repository that the notebooks, or the current folder, lie in."""
+    return home() / RESULTS
+
+
+def home() -> Path:
+    """The repository: the folder that holds the notebooks' one, or the current one."""
+    here = Path.cwd()
+    return here.parent if here.name == "notebooks" else here
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run on disk. Every property reads its file when first asked and raises `FerError` if it is broken.
+
+    Attributes
+    ----------
+    folder : where it lies; its name is the run's id.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return Path(os.path.abspath(self.folder)).name  # also of ".", and of "..", which leads elsewhere as a name
+
+    @functools.cached_property
+    def config(self) -> TrainConfig:
+        path = self.folder / "config.json"
+        with _naming(path):
+            return TrainConfig.from_dict(read_json(path, RETRAIN))
+
+    @functools.cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine, data fingerprint, precision, seconds, best epoch: what the configuration leaves open."""
+        path = self.folder / "environment.json"
+        values = _read_object(path)
+        if wrong := [name for name, kind in _ENVIRONMENT.items()
+                     if name in values and not isinstance(values[name], kind)]:
+            raise FerError(f"{path}: {wrong[0]} is {values[wrong[0]]!r}; {RETRAIN}")
+        return values
+
+    @functools.cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch, see `trainer.Fitted`."""
+        path = self.folder / "history.csv"
+        with _table_errors(path):
+            table = read_table(path, dtype=dict.fromkeys(_HISTORY, float))
+            if (table["epoch"] != np.arange(1, len(table) + 1)).any() or table[list(_HISTORY)].isna().any(axis=None):
+                raise ValueError("epochs are missing")
+            return table.astype({"epoch": int})
+
+    @functools.cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …"""
+        plain, packed = self.folder / "predictions.csv", self.folder / PACKED
+        path = packed if packed.exists() and not plain.exists() else plain
+        with _table_errors(path):
+            table = read_table(path, dtype=_PREDICTIONS, keep_default_na=False)
+            columns = [name for name in table if name.startswith("prob_")]
+            names = tuple(name.removeprefix("prob_") for name in columns)
+            if names not in CLASS_SETS.values():
+                raise ValueError(f"its probabilities are of {names}")
+            table = table.astype(dict.fromkeys(columns, float))
+            probs = table[["confidence", *columns]]
+            if not ((probs >= 0) & (probs <= 1)).all(axis=None):
+                raise ValueError("a probability is not from 0 to 1")
+            if not table["id"].is_unique or set(table["split"]) - set(SPLITS) or {*table["true"], *table["predicted"]} \
+                    - set(names):
+                raise ValueError("an id stands there twice, or a split or class is unknown")
+            return table
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Evaluation]:
+        """Keys "val", "test" and "clean_test" (test images whose pixels do not also stand in train)."""
+        path = self.folder / "metrics.json"
+        values = _read_object(path)
+        if missing := {"val", "test", "clean_test"} - set(values):
+            raise FerError(f"{path}: {', '.join(sorted(missing))} missing; {RETRAIN}")
+        with _naming(path):
+            scores = {split: Evaluation.from_dict(value) for split, value in values.items()}
+        if len({one.classes for one in scores.values()}) > 1:
+            raise FerError(f"{path}: its parts are of different classes; {RETRAIN}")
+        return scores
+
+    def probabilities(self, split: str = "test") -> np.ndarray:
+        """float64 (N, C): class probabilities of one split, in the order of `predictions`."""
+        rows = self.predictions[self.predictions["split"] == split]
+        columns = [f"prob_{name}" for name in self.metrics[split].classes]
+        if missing := set(columns) - set(rows):
+            raise FerError(f"{self.folder / 'predictions.csv'}: {', '.join(sorted(missing))} missing; {RETRAIN}")
+        return np.asarray(rows[columns])
+
+    def model(self) -> Network:
+        """The trained network, on the CPU, in evaluation mode."""
+        return load_weights(self.folder / "weights.safetensors", self.config)
+
+
+def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = None, device: str = "auto",
+              progress: bool = True) -> Run:
+    """Train, evaluate and keep a run; one that is finished already is returned as it is, an interrupted one resumed.
+    One that another process trains in the same store, on whatever machine, is waited for.
+
+    Parameters
+    ----------
+    config : what to train.
+    faces : the whole data set, all classes, as `readers.load_faces` returns it.
+    store : folder of runs; None takes `default_store`.
+    device, progress : as for `trainer.fit`.
+
+    Raises
+    ------
+    FerError
+        As `trainer.fit`, or if the store cannot be written. The reason is also kept in the run's failure.json.
+    """
+    view = prepare_faces(config, faces)
+    folder = Path(store or default_store()) / run_id(config, faces)
+    if (folder / "metrics.json").exists():
+        return Run(folder)
+    if not len(view.clean_test().only("test")):
+        raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
+    teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
+    crew = team()
+    with contextlib.ExitStack() as stack:
+        held = crew.leads and stack.enter_context(lease(folder / "lease", (folder / "metrics.json").exists))
+        if crew.agree(held):
+            _train(folder, config, faces, view, device, progress, teacher)
+    return Run(folder)
+
+
+def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, device: str, progress: bool,
+           teacher: nn.Module | None) -> None:
+    """The part of `train_run` that one process, or team, does at a time."""
+    start, crew = time.perf_counter(), team()
+    if crew.leads:
+        write_json(folder / "config.json", config.to_dict())
+        (folder / "failure.json").unlink(missing_ok=True)
+    try:
+        fitted = fit(config, view, folder / "checkpoint.pt", device, progress, teacher)
+    except FerError as error:
+        if crew.leads:
+            write_json(folder / "failure.json", {"error": str(error)})
+        raise
+    if crew.leads:
+        _keep(folder, config, fitted, faces, view, start)
+    crew.wait()
+
+
+def teacher_config(config: TrainConfig) -> TrainConfig:
+    """The plain training of ``config.teacher`` that ``config`` learns from, with the same seed, so that both leave the
+    same images out for validation.
+
+    Whatever optimizer suits the student, the teacher has Adam at its usual rate and images in full size: what suits
+    all architectures.
+    """
+    assert config.teacher is not None
+    plain = TrainConfig()
+    other = {name: getattr(plain, name) for name in (*METHOD_SETTINGS, "momentum", "root_eps", "progressive")}
+    return dataclasses.replace(config, **other, arch=config.teacher, optimizer="adam", lr=None)
+
+
+def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, view: FaceSet, start: float) -> None:
+    """Write all of a finished run; ``start`` is when it began."""
+    # Serialised in memory first: safetensors reports a full disk as an error of its own, without errno.
+    weights = safetensors.torch.save({name: value.contiguous() for name, value in fitted.model.state_dict().items()})
+    write_atomic(folder / "weights.safetensors", lambda path: path.write_bytes(weights))
+    write_atomic(folder / "history.csv", lambda path: fitted.history.to_csv(path, index=False))
+    predictions = predict_table(fitted.model.to(fitted.device), view, fitted.precision, config.tta)
+    write_atomic(folder / "predictions.csv", lambda path: predictions.to_csv(path, index=False, float_format="%.6g"))
+    write_json(folder / "environment.json", {
+        **environment(), "data": faces.source, "data_fingerprint": faces.fingerprint,
+        "images": view.counts().sum().to_dict(), "device": fitted.device, "precision": fitted.precision,
+        "processes": team().size, "best_epoch": fitted.best_epoch,
+        "train_seconds": float(fitted.history["seconds"].sum()), "total_seconds": time.perf_counter() - start})
+    write_json(folder / "metrics.json", {name: value.to_dict() for name, value in score(predictions, view).items()})
+    delete_checkpoint(folder / "checkpoint.pt")
+
+
+def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> Run:
+    """Keep the small files of a finished run, `RECORD`, in the store ``target``; `load_runs` reads it like any.
+
+    Of the predictions those on test images are kept, with four decimals, or ``packed`` by gzip with three; of the
+    data's path its last part: where it lay on this machine is nobody's business, its fingerprint tells which it was.
+
+    Raises
+    ------
+    FerError
+        If the run is not finished or the store cannot be written.
+    """
+    folder = Path(target) / run.name
+    if missing := [name for name in RECORD if not (run.folder / name).exists()]:
+        raise FerError(f"{run.folder / missing[0]}: is missing; only a finished run can be recorded")
+    write_json(folder / "environment.json",
+               run.environment | {"data": Path(run.environment.get("data", "")).name})
+    tested = run.predictions[run.predictions["split"] == "test"]
+    if packed:  # without name and time: the same predictions are the same file
+        table = tested.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode()
+        write_atomic(folder / PACKED, functools.partial(Path.write_bytes, data=gzip.compress(table, mtime=0)))
+    else:
+        write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
+    for name in ("config.json", "history.csv", "metrics.json"):  # the last says that the run is finished
+        with explain_os_errors(run.folder / name, "reading"):
+            content = (run.folder / name).read_bytes()
+        write_atomic(folder / name, functools.partial(Path.write_bytes, data=content))
+    return Run(folder)
+
+
+def run_id(config: TrainConfig, faces: FaceSet) -> str:
+    """Readable and unique: the same settings on the same data have the same id, any change gives another."""
+    return (f"{config.arch}-{config.optimizer}-{config.schedule}-c{config.classes}-s{config.seed}-"
+            f"{digest(config.identity(), faces.fingerprint, length=8)}")
+
+
+def load_runs(store: Path | str | None = None) -> pd.DataFrame:
+    """All finished runs of a store as a `run_table`."""
+    return run_table(Run(path.parent) for path in sorted(Path(store or default_store()).glob("*/metrics.json")))
+
+
+def recorded_runs() -> pd.DataFrame:
+    """What `record_run` keeps in the repository, as a `run_table`, most accurate first: measured on real photographs,
+    for readers who have none. Empty outside the repository. Runs that belong to one notebook are in `results`."""
+    table = load_runs(results_folder())
+    return table.sort_values("test_accuracy", ascending=False) if len(table) else table
+
+
+def run_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Runs as a tidy table, a row each, indexed by run id.
+
+    Columns: every setting of `TrainConfig`; ``data``, ``data_fingerprint``, ``best_epoch``, ``train_seconds``,
+    ``precision``; ``<split>_accuracy``, ``_low``, ``_high``, ``<split>_macro_f1`` and ``<split>_ece`` for val, test
+    and clean_test; ``majority``; and ``run``, the `Run` itself.
+    """
+    rows = {}
+    for run in runs:
+        row: dict[str, Any] = run.config.to_dict()
+        row |= {key: run.environment.get(key)
+                for key in ("data", "data_fingerprint", "best_epoch", "train_seconds", "precision")}
+        for split, scores in run.metrics.items():
+            row |= {f"{split}_accuracy": scores.accuracy.value, f"{split}_low": scores.accuracy.low,
+                    f"{split}_high": scores.accuracy.high, f"{split}_macro_f1": scores.macro_f1.value,
+                    f"{split}_ece": scores.ece.value}
+        rows[run.name] = row | {"majority": run.metrics["test"].majority.value, "run": run}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id")
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A `run_table` for a README: accuracy in percent with intervals on the official and on the clean test."""
+    def percent(row: pd.Series, split: str) -> str:
+        return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * row[f"{split}_{end}"] for end in ("accuracy", "low", "high")))
+
+    rows = {"network": table["arch"], "classes": table["classes"], "seed": table["seed"], "epochs": table["epochs"],
+            "test images averaged over": table["tta"], "test accuracy, %": table.apply(percent, axis=1, split="test"),
+            "without copies of train": table.apply(percent, axis=1, split="clean_test"),
+            "macro F1": (100 * table["test_macro_f1"]).map("{:.1f}".format),
+            "always the majority": (100 * table["majority"]).map("{:.1f}".format),
+            "minutes": (table["train_seconds"] / 60).map("{:.0f}".format)}
+    lines = [list(rows), ["---"] * len(rows), *map(list, zip(*rows.values(), strict=True))]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def compare_runs(first: Run, second: Run, split: str = "test") -> Comparison:
+    """`evaluation.compare` of two runs, paired by image id; `FerError` if they did not see the same images."""
+    tables = [run.predictions[run.predictions["split"] == split].set_index("id") for run in (first, second)]
+    if set(tables[0].index) != set(tables[1].index):
+        raise FerError(f"{first.name} and {second.name} were tested on different images; train both on the same data")
+    return compare(*((table["true"] == table["predicted"]).loc[tables[0].index] for table in tables))
+
+
+def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> Network:
+    """The network of ``config`` with weights from a safetensors file; ``fix`` is what mends a damaged one.
+
+    Raises
+    ------
+    FerError
+        If the file is missing or damaged, belongs to another architecture, or holds values that are not finite.
+    """
+    model = create_model(config.arch, config.classes, batch_norm=config.batch_norm, seed=0, head=config.head,
+                         cbam=config.cbam)
+    # As float64, the widest there is, with a header of safetensors.
+    check_file(path, (1 << 20) + 8 * sum(value.numel() for value in model.state_dict().values()))
+    with explain_os_errors(path, "reading"):
+        try:
+            model.load_state_dict(safetensors.torch.load_file(path))
+        except OSError:
+            raise
+        except Exception as error:  # safetensors knows types that torch has not, and raises what the dictionary does
+            raise FerError(f"{path}: not the weights of a {config.classes}-class {config.arch}"
+                           f"{'' if config.batch_norm else ' without batch norm'}; choose the file of that "
+                           f"architecture or {fix}") from error
+    # As the network holds them: float64 may have become infinite.
+    if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise FerError(f"{path}: {broken[0]} holds NaN or infinite values; {fix}")
+    return model.eval()
+
+
+def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32", tta: str = "none") -> pd.DataFrame:
+    """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`."""
+    index = np.flatnonzero(faces.split != "train")
+    seen, names = faces.take(index), np.array(faces.classes)
+    probs = predict_logits(model, seen.images, precision, tta).softmax(1).numpy()
+    table = {"id": seen.ids, "split": seen.split, "true": names[seen.labels.numpy()],
+             "predicted": names[probs.argmax(1)], "confidence": probs.max(1), "in_train": faces.in_train()[index]}
+    return pd.DataFrame(table | {f"prob_{name}": probs[:, number] for number, name in enumerate(faces.classes)})
+
+
+def score(predictions: pd.DataFrame, faces: FaceSet) -> dict[str, Evaluation]:
+    """`Run.metrics` from `Run.predictions`; ``faces`` gives the class order and the majority class of train."""
+    majority = int(faces.counts()["train"].to_numpy().argmax())
+    number = {name: position for position, name in enumerate(faces.classes)}
+    test = predictions["split"] == "test"
+    parts = {"val": predictions["split"] == "val", "test": test, "clean_test": test & ~predictions["in_train"]}
+    return {name: evaluate(predictions.loc[rows, "true"].map(number).to_numpy(),
+                           predictions.loc[rows, [f"prob_{c}" for c in faces.classes]].to_numpy(),
+                           faces.classes, majority)
+            for name, rows in parts.items()}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without host or user names."""
+    from importlib.metadata import version
+    git = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True,
+                         text=True, check=False) if shutil.which("git") else None
+    return {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+            "packages": {name: version(name) for name in ("fer_helpers", "torch", "torchvision", "numpy",
+                                                          "scikit-learn")},
+            "git_commit": git.stdout.strip() if git and git.returncode == 0 else None}
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before a message that does not have it."""
+    try:
+        yield
+    except FerError as error:
+        if str(path) in str(error):
+            raise
+        raise FerError(f"{path}: {error}; {RETRAIN}") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not isinstance(values := read_json(path, RETRAIN), dict):
+        raise FerError(f"{path}: not a JSON object; {RETRAIN}")
+    return values
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """`pandas.read_csv` of a file of at most `MOST_TABLE` bytes; ``ValueError`` if it is no table, or lacks the columns
+    in ``dtype`` where these are given, or rows of them."""
+    with explain_os_errors(path, "reading"), _table_file(path) as file:
+        header, rows, size = file.readline(_WIDEST), 0, 0
+        for part in iter(lambda: file.read(1 << 20), b""):
+            rows, size = rows + part.count(b"\n"), size + len(part)
+            if size > MOST_TABLE:
+                raise ValueError(f"it unpacks to more than {MOST_TABLE:,} bytes")
+        # Each cell takes eight bytes in memory and one in the file, its comma, unless rows are left unfinished.
+        if len(header) == _WIDEST or rows * (header.count(b",") + 1) > MOST_TABLE:
+            raise ValueError("its first line is too long for its length")
+        file.seek(0)
+        table = pd.read_csv(file, encoding="utf-8", **options)
+    if missing := set(options.get("dtype", ())) - set(table):
+        raise ValueError(f"no column {', '.join(sorted(missing))}")
+    if "dtype" in options and not len(table):
+        raise ValueError("holds no row")
+    return table
+
+
+@contextlib.contextmanager
+def _table_file(path: Path) -> Iterator[BinaryIO]:
+    """The file, unpacked as it is read where it is packed; ``ValueError`` if its packing is damaged."""
+    try:
+        with check_file(path, MOST_TABLE).open("rb") as file:
+            yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file  # type: ignore[misc]
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"its packing is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def _table_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ArithmeticError, TypeError, ValueError) as error:  # pandas' own errors are of these
+        raise FerError(f"{path}: not a readable table ({error}); {RETRAIN}") from error

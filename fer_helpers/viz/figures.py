@@ -1,0 +1,655 @@
+"""Figures of one notebook each, in reading order; `plots` holds the style and the figures that any notebook uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from ..analysis.classical import Suspects
+from ..analysis.dataset_statistics import Eigenfaces
+from ..analysis.dynamics import FirstSteps
+from ..analysis.published import MatrixComparison
+from ..data.emotions import REGIONS
+from ..experiments.learning_rates import RateRange
+from ..training.methods import OUTCOMES
+from .plots import ACCENT, BASELINE, COLORS, INK, gallery
+
+HELPS, HARMS = "#009e73", "#d55e00"
+
+# --- notebook 01
+
+
+def eigenfaces(parts: Mapping[str, Eigenfaces]) -> Figure:
+    """A row for each part of the data: its mean face and its eigenfaces (red brightens, blue darkens) with the share of
+    the variance each explains. Rows named after emotions keep their colour."""
+    count = max(len(part.faces) for part in parts.values())
+    figure, axes = plt.subplots(len(parts), count + 1, squeeze=False,
+                                figsize=(1.0 * (count + 1) + 0.9, 1.12 * len(parts) + 0.2))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for (name, part), row in zip(parts.items(), axes, strict=True):
+        row[0].imshow(part.mean, vmin=0, vmax=255)
+        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontweight="bold",
+                    color=COLORS.get(name, INK))
+        for axis, face, share in zip(row[1:], part.faces, part.explained, strict=False):
+            reach = np.abs(face).max()
+            axis.imshow(face, cmap="RdBu_r", vmin=-reach, vmax=reach)
+            axis.set_title(f"{share:.0%}", fontsize=8, fontweight="normal", loc="center", pad=2)
+    axes[0, 0].set_title("mean", fontsize=8, fontweight="normal", loc="center", pad=2)
+    return figure
+
+
+def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequence[str] = (),
+               baselines: Mapping[str, float] | None = None) -> Figure:
+    """Columns ``value``, ``low`` and ``high`` of several tables side by side, in the first one's order of rows.
+
+    Rows named after emotions keep their colour. Panels in ``plain`` are numbers; all others are shares in percent, on
+    one scale. ``baselines`` draws a dashed line in the panels it names.
+    """
+    names = list(next(iter(tables.values())).index)
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.1 * len(tables) + 1.4, 0.32 * len(names) + 1.1), sharey=True,
+                                squeeze=False)
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        table = table.reindex(names)
+        axis.barh(names, table["value"], height=0.65, color=[COLORS.get(name, BASELINE) for name in names],
+                  xerr=np.stack([table["value"] - table["low"], table["high"] - table["value"]]),
+                  error_kw={"lw": 1, "ecolor": INK})
+        axis.axvline(0, color=INK, lw=0.8)
+        axis.set_title(title)
+        if baselines and title in baselines:
+            axis.axvline(baselines[title], color=INK, ls="--", lw=1)
+    # One label for all: beside each other, long ones would run into each other.
+    figure.supxlabel(xlabel, fontsize=plt.rcParams["axes.labelsize"])
+    shares = [axis for axis, title in zip(axes[0], tables, strict=True) if title not in plain]
+    for axis in shares:
+        axis.set_xlim(min(a.get_xlim()[0] for a in shares), max(a.get_xlim()[1] for a in shares))
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def suspect_ranking(flipped: np.ndarray, suspects: Suspects, by_class: pd.DataFrame) -> Figure:
+    """How many of the most suspect labels had been changed on purpose, and how many of the changed ones of each class
+    were flagged (``by_class``: value, low, high)."""
+    hits = np.cumsum(flipped[np.argsort(suspects.quality, kind="stable")])
+    first, flagged = np.arange(1, len(hits) + 1), int(suspects.flagged.sum())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3), width_ratios=[1.25, 1])
+    left.plot(first, hits / first, color=ACCENT, lw=1.5)
+    left.axhline(flipped.mean(), color=INK, ls="--", lw=1, label="flagging at random")
+    left.axvline(flagged, color=BASELINE, ls=":", lw=1.5, label=f"where confident learning stops ({flagged:,})")
+    left.set(xscale="log", xlim=(10, len(hits)), ylim=(0, 1), xlabel="labels checked, the most suspect first",
+             title="share of checked labels that were changed")
+    right.barh(list(by_class.index), by_class["value"], height=0.65, color=[COLORS[name] for name in by_class.index],
+               xerr=np.stack([by_class["value"] - by_class["low"], by_class["high"] - by_class["value"]]),
+               error_kw={"lw": 1, "ecolor": INK})
+    right.set(title="changed labels that are flagged, by true class", xlim=(0, 1))
+    right.invert_yaxis()
+    left.yaxis.set_major_formatter(PercentFormatter(1))
+    right.xaxis.set_major_formatter(PercentFormatter(1))
+    left.legend(fontsize=8)
+    return figure
+
+
+# --- notebook 03
+
+
+def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: str = "test", title: str = "") -> Figure:
+    """Accuracy with its interval against each of ``costs`` (column: name of the axis), on logarithmic axes.
+
+    ``label`` is the column that names the rows of ``table``; rows of one name share a colour and are named once.
+    """
+    figure, axes = plt.subplots(1, len(costs), figsize=(3.5 * len(costs), 3.1), sharey=True, squeeze=False)
+    names = list(dict.fromkeys(table[label]))
+    for axis, (column, cost) in zip(axes[0], costs.items(), strict=True):
+        for number, name in enumerate(names):
+            own = table[table[label] == name]
+            value, low, high = (own[f"{split}_{part}"].to_numpy() for part in ("accuracy", "low", "high"))
+            axis.errorbar(own[column], value, yerr=[value - low, high - value], fmt="o", ms=5, capsize=3, lw=1,
+                          color=f"C{number}", label=name)
+        if "majority" in table:
+            axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1)
+        axis.set(xscale="log", xlabel=cost)
+        if table[column].max() < 20 * table[column].min():  # within so little the powers of ten name hardly a point
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(x=0.15)
+    axes[0, 0].set(ylabel=f"{split} accuracy, 95% interval", title=title)
+    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), fontsize=8)
+    return figure
+
+
+def through_depth(networks: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> Figure:
+    """One panel per column of the networks' tables (``titles`` names them), one line per network over its layers.
+
+    Columns that stay within 0..1 in all networks have a linear axis, others a logarithmic one.
+    """
+    figure, axes = plt.subplots(1, len(titles), figsize=(4.1 * len(titles), 3.1), squeeze=False)
+    for axis, (column, title) in zip(axes[0], titles.items(), strict=True):
+        for name, table in networks.items():
+            series = table[column].replace(0, np.nan) if column != "distinct" else table[column]
+            axis.plot(series.dropna().index, series.dropna(), marker="o", ms=2.5, lw=1.2, label=name)
+        axis.set(xlabel="layer, from the images (0)", title=title)
+        if column == "distinct":
+            axis.set_ylim(-0.03, 1.03)
+        else:
+            axis.set_yscale("log")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(networks), fontsize=8)
+    return figure
+
+
+def first_steps(trainings: Mapping[str, FirstSteps], floor: float) -> Figure:
+    """Loss of each training's first steps over its gradients by layer in the first, middle and last of them.
+
+    ``floor`` is the loss of knowing nothing.
+    """
+    figure = plt.figure(figsize=(2.9 * len(trainings) + 0.5, 5))
+    grid = figure.add_gridspec(2, len(trainings))
+    above = figure.add_subplot(grid[0, :])
+    below: list[Axes] = []
+    for number, (name, training) in enumerate(trainings.items()):
+        loss = training.steps["loss"]
+        above.plot(loss.index, loss, marker="o", ms=3, lw=1.2, color=f"C{number}", label=name)
+        axis = figure.add_subplot(grid[1, number], sharey=below[0] if below else None)
+        rows = dict.fromkeys([1, (len(loss) + 1) // 2, len(loss)])
+        for shade, step in zip(np.linspace(0.35, 1, len(rows)), rows, strict=True):
+            gradient = training.gradients.loc[step].replace(0, np.nan).dropna()
+            axis.plot(gradient.index, gradient, color=f"C{number}", alpha=shade, lw=0.8 + shade, label=f"step {step}")
+        axis.set(title=name, xlabel="layer", yscale="log")
+        axis.tick_params(labelleft=not below)
+        axis.legend(fontsize=7)
+        below.append(axis)
+    above.axhline(floor, color=INK, ls=":", lw=1, label="knowing nothing")
+    above.set(xlabel="step", ylabel="loss of the batch", title="the same few images again and again")
+    above.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # it is a MaxNLocator
+    above.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    below[0].set_ylabel("RMS gradient of the weights")
+    return figure
+
+
+# --- notebook 04
+
+
+def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
+    """The loss of each optimizer's rate range test over the rising rate, and the suggested rate."""
+    figure, axes = plt.subplots(1, len(tests), figsize=(3 * len(tests), 2.9), sharey=True, squeeze=False)
+    for axis, (name, test) in zip(axes[0], tests.items(), strict=True):
+        axis.plot(test.table.index, test.table["loss"], color=BASELINE, lw=0, marker=".", ms=4, label="one batch")
+        axis.plot(test.table.index, test.table["smoothed"], color=ACCENT, label="running average")
+        axis.axvline(test.suggested, color=COLORS["anger"], ls="--", lw=1.2, label="suggested")
+        axis.set(xscale="log", xlabel="learning rate", title=f"{name}: {test.suggested:.1g}")
+        axis.minorticks_off()
+    start = max(test.table["loss"].iloc[0] for test in tests.values())
+    least = min(test.table["loss"].min() for test in tests.values())
+    axes[0, 0].set(ylabel="loss", ylim=(0.9 * least, 2 * start - least))
+    axes[0, 0].legend(fontsize=7, loc="lower left")
+    return figure
+
+
+def rate_sensitivity(table: pd.DataFrame) -> Figure:
+    """Validation loss and accuracy of short trainings over their learning rate, a line per optimizer.
+
+    ``table`` has a row per run: optimizer, lr, val_loss, val_accuracy, val_low, val_high, majority.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    for name, own in table.groupby("optimizer", sort=False):
+        own = own.sort_values("lr")
+        left.plot(own["lr"], own["val_loss"], marker="o", ms=4, lw=1.2)
+        value = own["val_accuracy"]
+        right.errorbar(own["lr"], value, yerr=[value - own["val_low"], own["val_high"] - value], marker="o", ms=4,
+                       capsize=3, lw=1.2, label=name)
+    right.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for axis, label in ((left, "validation loss"), (right, "validation accuracy")):
+        axis.set(xscale="log", xlabel="learning rate", ylabel=label)
+        axis.minorticks_off()
+    return figure
+
+
+def validation_ceiling(hits: pd.DataFrame) -> Figure:
+    """The study's validation accuracies by epoch (`published.validation_hits`) under the highest possible one."""
+    figure, axis = plt.subplots(figsize=(7, 2.9))
+    ceiling = hits["ceiling"].iloc[0]
+    axis.axhspan(ceiling, 1, color=BASELINE, alpha=0.2, lw=0)
+    axis.text(13, (1 + ceiling) / 2, f"{1 - ceiling:.0%} of the images: happy faces, a class the network never saw",
+              ha="center", va="center")
+    axis.text(13, ceiling + 0.03, f"{ceiling:.0%}: fearful faces", ha="center", color=COLORS["fear"])
+    axis.axhline(ceiling, color=COLORS["fear"], lw=1, ls="--")
+    axis.plot(hits.index, hits["value"], marker="o", ms=5, color=COLORS["fear"], lw=1)
+    axis.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1),
+             title=f"No printed validation accuracy exceeds {ceiling:.0%}")
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return figure
+
+
+def beside_published(found: Mapping[str, MatrixComparison], names: Mapping[str, str], classes: Sequence[str]) -> Figure:
+    """Published confusion matrices over reproduced ones, as rates; answers that neither gives are left out."""
+    answered = [number for number in range(len(classes))
+                if any(one.published[:, number].any() or one.reproduced[:, number].any() for one in found.values())]
+    figure, axes = plt.subplots(2, len(found), figsize=(2.75 * len(found) + 0.6, 5.4), sharex=True, sharey=True,
+                                squeeze=False)
+    for column, (arch, one) in zip(axes.T, found.items(), strict=True):
+        for axis, rates, what in zip(column, (one.published, one.reproduced), ("published", "again"), strict=True):
+            sns.heatmap(100 * pd.DataFrame(rates, classes, classes).iloc[:, answered], annot=True, fmt=".0f",
+                        cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
+            axis.set_title(f"{names[arch]}, {what}")
+            axis.set(xlabel="answered (%)" if what == "again" else "", ylabel="")
+            axis.tick_params(length=0, rotation=0)
+            axis.set_xticks(axis.get_xticks(), [classes[number] for number in answered], rotation=35, ha="right",
+                            rotation_mode="anchor")
+    return figure
+
+
+def training_curves(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Published and reproduced train loss by epoch (`reproduction.training_curves`), a panel a network."""
+    archs = [arch for arch in names if len(table.loc[table["arch"] == arch, "who"].unique()) > 1]
+    figure, axes = plt.subplots(1, len(archs), figsize=(2.75 * len(archs) + 0.6, 2.7), squeeze=False)
+    for axis, arch in zip(axes[0], archs, strict=True):
+        for who, own in table[table["arch"] == arch].groupby("who"):
+            style = dict(color=INK, marker="o", ms=4, ls="", zorder=3) if who == "published" else \
+                dict(color=ACCENT, lw=1.5)
+            axis.plot(own["epoch"], own["loss"], **style)
+        axis.set(title=names[arch], xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel("train loss")
+    axes[0, 0].legend([Line2D([], [], color=INK, marker="o", ms=4, ls=""), Line2D([], [], color=ACCENT)],
+                      ["published", "again"], fontsize=8)
+    return figure
+
+
+def way_out(tables: Mapping[str, pd.DataFrame], directions: Sequence[tuple[str, str]]) -> Figure:
+    """Accuracy and confusions after each step (`reproduction.way_out`), a row of panels a network, steps from the top.
+
+    Left the accuracy; right each of ``directions``, filled where the first one's true class is the true one.
+    """
+    heights = [0.3 * len(table) + 0.7 for table in tables.values()]
+    figure, axes = plt.subplots(len(tables), 2, figsize=(8.4, sum(heights) + 0.9), squeeze=False, sharex="col",
+                                height_ratios=heights)
+    for (left, right), (name, table) in zip(axes, tables.items(), strict=True):
+        height = np.arange(len(table))[::-1]
+        accuracy = table["test_accuracy"]
+        left.errorbar(accuracy, height, xerr=[accuracy - table["test_low"], table["test_high"] - accuracy], fmt="o-",
+                      color=INK, ms=5, lw=1, elinewidth=1)
+        for true, predicted in directions:
+            rate, low, high = (table[f"{true} → {predicted}{end}"] for end in ("", " low", " high"))
+            filled = true == directions[0][0]
+            color = COLORS[predicted if filled else true]
+            right.errorbar(rate, height, xerr=[rate - low, high - rate], fmt="o-" if filled else "s:", color=color,
+                           ms=5, lw=1.2, elinewidth=1, mfc=color if filled else "white",
+                           label=f"{true} called {predicted}")
+        left.set_yticks(height, table["step"])
+        right.set_yticks(height, [])
+        left.set(title=name, ylim=(-0.6, len(table) - 0.4))
+        right.set(ylim=(-0.6, len(table) - 0.4), xlim=(-0.02, 1.02))
+        for axis in (left, right):
+            axis.grid(axis="y", lw=0.4)
+            axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[-1, 0].set_xlabel("test accuracy, six classes")
+    axes[-1, 1].set_xlabel("share of the true class")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+# --- notebook 05
+
+
+def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str, classes: int) -> Figure:
+    """A point a run of `confusions.confusion_by_accuracy`, with its interval, coloured by architecture.
+
+    The dashed line is where a network lies whose errors on a class fall evenly on the others.
+    """
+    figure, axis = plt.subplots(figsize=(6.8, 3.6))
+    for number, (arch, own) in enumerate(table.groupby("arch")):
+        error = [own["value"] - own["low"], own["high"] - own["value"]]
+        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=5, lw=1, color=f"C{number}", label=arch)
+    ends = np.array([table["accuracy"].min(), table["accuracy"].max()])
+    axis.plot(ends, (1 - ends) / (classes - 1), color=INK, ls="--", lw=1, label="errors spread evenly")
+    axis.set(xlabel="test accuracy", ylabel=f"{true} called {predicted}, 95% interval", ylim=(0, None))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(fontsize=8)
+    return figure
+
+
+def pair_verdicts(table: pd.DataFrame) -> Figure:
+    """The rates of `confusions.pair_verdicts` with intervals, beside the two rates they are compared with."""
+    settings = table["classes"].unique()
+    figure, axes = plt.subplots(1, len(settings), figsize=(5 * len(settings), 2.9), sharey=True, squeeze=False)
+    for axis, setting in zip(axes[0], settings, strict=True):
+        rows = table[table["classes"] == setting].iloc[::-1]
+        height = np.arange(len(rows))
+        axis.errorbar(rows["rate"], height, xerr=[rows["rate"] - rows["low"], rows["high"] - rows["rate"]], fmt="none",
+                      ecolor=INK, lw=1, capsize=3)
+        axis.scatter(rows["rate"], height, color=[COLORS[name] for name in rows["true"]], s=50, zorder=3,
+                     label="this pair, 95% interval")
+        axis.scatter(rows["even"], height, marker="|", color=INK, s=260, lw=2, label="errors spread evenly")
+        axis.scatter(rows["others"], height, marker="D", facecolor="none", edgecolor=BASELINE, s=36, zorder=2, lw=1.5,
+                     label="other classes, called the same")
+        axis.set_yticks(height, [f"{row.true} → {row.predicted}" for row in rows.itertuples()])
+        axis.set(title=f"{setting} classes", xlim=(0, None), ylim=(-0.6, len(rows) - 0.4),
+                 xlabel="share of the true class")
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def unseen_answers(table: pd.DataFrame) -> Figure:
+    """What faces of a class are called by networks that never saw it, a panel a class, beside people's other votes."""
+    classes = list(dict.fromkeys(table["unseen"]))
+    figure, axes = plt.subplots(-(-len(classes) // 3), 3, figsize=(8.4, 2.1 * -(-len(classes) // 3) + 0.5),
+                                sharex=True, squeeze=False)
+    for axis in axes.flat[len(classes):]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, classes, strict=False):
+        own = table[table["unseen"] == name].iloc[::-1]
+        axis.barh(own["answer"], own["value"], color=[COLORS[answer] for answer in own["answer"]], height=0.7,
+                  xerr=[own["value"] - own["low"], own["high"] - own["value"]], error_kw={"lw": 1, "ecolor": INK})
+        axis.scatter(own["people"], own["answer"], marker="D", color="white", edgecolor=INK, s=32, zorder=3,
+                     label="votes of people for other classes")
+        axis.set_title(f"{name}, never seen")
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.supxlabel("share of the answers", fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", fontsize=8)
+    return figure
+
+
+def heatmaps(tables: Mapping[str, pd.DataFrame], xlabel: str = "answered", ylabel: str = "true") -> Figure:
+    """Tables of shares by the same classes side by side, in one colour scale 0..1, titled by their names."""
+    size = len(next(iter(tables.values())))
+    figure, axes = plt.subplots(1, len(tables), figsize=((0.62 * size + 1) * len(tables) + 0.6, 0.5 * size + 1.4),
+                                sharey=True, squeeze=False)
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        sns.heatmap(100 * table, annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1,
+                    ax=axis, annot_kws={"fontsize": 9})
+        axis.set(title=name, xlabel=f"{xlabel} (%)", ylabel="")
+        axis.set_xticklabels(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+        axis.tick_params(length=0)
+    axes[0, 0].set_ylabel(ylabel)
+    axes[0, 0].tick_params(axis="y", rotation=0)
+    return figure
+
+
+def rate_changes(table: pd.DataFrame, lower: str, upper: str) -> Figure:
+    """The two rates of each confusion in `confusions.rate_changes`, with intervals; ``lower``, ``upper`` name them."""
+    rows = table.iloc[::-1]
+    figure, axis = plt.subplots(figsize=(7.4, 0.42 * len(rows) + 1.2))
+    height = np.arange(len(rows))
+    for part, name, color, shift in (("lower", lower, BASELINE, 0.13), ("upper", upper, ACCENT, -0.13)):
+        value = rows[part].to_numpy()
+        error = [value - rows[f"{part}_low"], rows[f"{part}_high"] - value]
+        axis.errorbar(value, height + shift, xerr=error, fmt="o", color=color, capsize=3, lw=1.2, ms=6, label=name)
+    axis.set_yticks(height, rows.index)
+    axis.set(xlabel="share of the true class, 95% interval", xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
+    return figure
+
+
+def class_widths(table: pd.DataFrame) -> Figure:
+    """Intra- over inter-class spread and silhouette of each class: the table of `embeddings.separation`."""
+    rows = table.iloc[::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.36 * len(rows) + 1.1), sharey=True)
+    for axis, name, zero, title in ((axes[0], "ratio", 1, "width of the class / distance to the others"),
+                                    (axes[1], "silhouette", 0, "silhouette")):
+        value = rows[name].to_numpy()
+        axis.errorbar(value, np.arange(len(rows)), fmt="none", ecolor=INK, capsize=3, lw=1,
+                      xerr=[value - rows[f"{name}_low"], rows[f"{name}_high"] - value])
+        axis.scatter(value, np.arange(len(rows)), color=[COLORS.get(name, INK) for name in rows.index], s=45, zorder=3)
+        axis.axvline(zero, color=INK, ls=":", lw=1)
+        axis.set(title=title, ylim=(-0.6, len(rows) - 0.4))
+    axes[0].set_yticks(np.arange(len(rows)), rows.index)
+    axes[0].set_xlabel("right of the line: wider than the distance")
+    axes[1].set_xlabel("left of the line: closer to another class")
+    return figure
+
+
+def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFrame) -> Figure:
+    """The words' valence and arousal, 1..9, and the pairs of `embeddings.looks_and_meaning`, each in both its
+    colours."""
+    figure, (plane, pairs) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=[1, 1.25])
+    names = list(dict.fromkeys([*table["first"], *table["second"]]))
+    points = np.array([words[name] for name in names])
+    plane.scatter(*points.T, color=[COLORS[name] for name in names], s=70)
+    plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
+    plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
+    plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(0.5, 10.5),
+              ylim=(1.8, 7.6), title="what the words mean")
+    _label(plane, points, names, 9)
+    error = [table["look"] - table["look_low"], table["look_high"] - table["look"]]
+    pairs.errorbar(table["meaning"], table["look"], yerr=error, fmt="none", ecolor=BASELINE, lw=1)
+    pairs.scatter(table["meaning"], table["look"], s=75, linewidth=3, zorder=3,
+                  facecolor=table["first"].map(COLORS), edgecolor=table["second"].map(COLORS))
+    pairs.margins(x=0.15, y=0.08)
+    pairs.set(xlabel="distance of the words", ylabel="distance of the class means, 95% interval",
+              title="looks, for the network, against meaning")
+    _label(pairs, table[["meaning", "look"]].to_numpy(), list(table["first"] + ", " + table["second"]), 8)
+    return figure
+
+
+def _label(axis: Axes, points: np.ndarray, names: Sequence[str], size: float) -> None:
+    """Names beside points (N, 2), each where it covers least of the other names and points. Fixes the axis's limits."""
+    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())
+    assert isinstance(axis.figure, Figure)
+    axis.figure.draw_without_rendering()  # settles the layout, and with it what is near what
+    places = axis.transData.transform(points) * 72 / axis.figure.dpi  # in points of type, as ``size``
+    frame = (np.concatenate(axis.transAxes.transform([(0, 0), (1, 1)])) * 72 / axis.figure.dpi).tolist()
+    taken = [(*place - 5, *place + 5) for place in places]
+    for place, point, name in zip(places, points, names, strict=True):
+        width, height = 0.55 * size * len(name), 1.1 * size
+        boxes = {}
+        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+            offset = np.array([8.0 * across, (9.0 if across == 0 else 7.0) * up])
+            corner = place + offset + [(across - 1) / 2 * width, -height / 2]
+            box = (*corner, *corner + [width, height])
+            outside = width * height - _overlap(box, frame)
+            boxes[across, up] = box, sum(_overlap(box, other) for other in taken) + outside, offset
+        (across, _), (box, _, offset) = min(boxes.items(), key=lambda item: item[1][1])
+        taken.append(box)
+        axis.annotate(name, (point[0], point[1]), (offset[0], offset[1]), textcoords="offset points", va="center",
+                      fontsize=size, ha={1: "left", 0: "center", -1: "right"}[across])
+
+
+def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Area that two boxes (left, bottom, right, top) share."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def distance_agreement(table: pd.DataFrame) -> Figure:
+    """The rank correlations of `embeddings.mantel` as a triangle, each with its p-value after Holm."""
+    names = list(dict.fromkeys([*table["first"], *table["second"]]))
+    values, notes = (pd.DataFrame(fill, index=names[1:], columns=names[:-1]) for fill in (np.nan, ""))
+    for row in table.itertuples():
+        values.loc[row.second, row.first] = row.rho
+        notes.loc[row.second, row.first] = f"{row.rho:+z.2f}\np = {row.p_adjusted:.2g}"
+    figure, axis = plt.subplots(figsize=(1.5 * len(names) + 1, 0.75 * len(names) + 0.8))
+    sns.heatmap(values, annot=notes, fmt="", cmap="RdBu_r", vmin=-1, vmax=1, cbar=False, linewidths=1, ax=axis,
+                annot_kws={"fontsize": 9})
+    wrapped = [name.replace(" of ", " of\n", 1).replace(" told", "\ntold") for name in names]
+    axis.set_xticklabels(wrapped[:-1], rotation=0, fontsize=8)
+    axis.set_yticklabels(wrapped[1:], rotation=0, fontsize=8)
+    axis.set_title("rank correlation of the distances between classes (p after Holm)")
+    axis.tick_params(length=0)
+    return figure
+
+
+# --- notebook 06
+
+
+def failure_gallery(answers: pd.DataFrame, images: torch.Tensor, ids: Sequence[str], title: str = "") -> Figure:
+    """The images ``ids`` of `error_analysis.describe_answers`: label → answer, confidence · support, © if copied."""
+    titles = []
+    for row in answers.loc[ids].itertuples():
+        known = "" if np.isnan(row.support) else f" · {row.support:.0%}"
+        titles.append(f"{row.true}\n→ {row.predicted}\n{row.confidence:.0%}{known}{' ©' * (row.copies > 0)}")
+    rows = answers.index.get_indexer(ids)
+    return gallery(images[rows], titles, columns=10, size=1.05, title=title)
+
+
+def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles: Sequence[str], columns: int = 2,
+                 title: str = "") -> Figure:
+    """Faces, each followed by its attribution maps: red speaks for the answer, blue against, white is 0.
+
+    Parameters
+    ----------
+    images : uint8 (N, 48, 48). maps : float (N, 48, 48) by method; each map's colours reach to its 99.5th percentile.
+    titles : text above each face. columns : faces in a row.
+    """
+    block = 1 + len(maps)
+    rows, wide = max(1, -(-len(images) // columns)), columns * block
+    figure, axes = plt.subplots(rows, wide + columns - 1, figsize=(0.98 * wide, 1.25 * rows + 0.4), squeeze=False,
+                                width_ratios=[*([1] * block + [0.12]) * columns][:-1])
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (image, text) in enumerate(zip(images, titles, strict=True)):
+        row, first = number // columns, number % columns * (block + 1)
+        axes[row, first].imshow(image, vmin=0, vmax=255)
+        axes[row, first].set_title(text, fontsize=7.5, fontweight="normal", loc="center")
+        for place, (method, signed) in enumerate(maps.items(), start=first + 1):
+            value = signed[number].numpy()
+            reach = max(float(np.quantile(np.abs(value), 0.995)), 1e-12)
+            axes[row, place].imshow(image, vmin=-120, vmax=375)  # pale, so that the colours can be read
+            axes[row, place].imshow(value, cmap="RdBu_r", vmin=-reach, vmax=reach,
+                                    alpha=np.clip(np.abs(value) / reach, 0, 1) * 0.85)
+            if row == 0:
+                axes[row, place].set_title(method.replace(" ", "\n"), fontsize=7.5, fontweight="normal", loc="center")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def grown_confusions(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Change of every wrong answer's share when a region is hidden, a panel per region:
+    `error_analysis.grown_confusions`.
+
+    Numbers, in points, stand where the corrected test tells the change from none.
+    """
+    regions = [region for region in REGIONS if region in set(table["region"])]
+    figure, axes = plt.subplots(1, len(regions), figsize=(0.42 * len(classes) * len(regions) + 1.6,
+                                                          0.36 * len(classes) + 1.3), sharey=True, squeeze=False)
+    for axis, region in zip(axes[0], regions, strict=True):
+        own = table[table["region"] == region]
+        change, clear = (own.pivot(index="true", columns="predicted", values=what).reindex(
+            index=list(classes), columns=list(classes)) for what in ("value", "p_holm"))
+        sns.heatmap(change, mask=change.isna(), cmap="RdBu_r", center=0, vmin=-0.5, vmax=0.5, cbar=False, linewidths=1,
+                    annot=(100 * change).map("{:+z.0f}".format).where(clear < 0.05, ""), fmt="", ax=axis,
+                    annot_kws={"fontsize": 7.5})
+        axis.set_title(f"{region} hidden")
+        axis.set(xlabel="predicted", ylabel="true" * (region == regions[0]))
+        axis.tick_params(length=0, labelsize=8)
+        axis.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right", rotation_mode="anchor")
+    return figure
+
+
+def focus(table: pd.DataFrame) -> Figure:
+    """Attribution in the causal regions over the area they take, with intervals: the table of `attribution.focus`."""
+    measures, methods = list(pd.unique(table["measure"])), list(pd.unique(table["method"]))
+    figure, axes = plt.subplots(1, len(measures), figsize=(4.2 * len(measures) + 1, 0.6 * len(methods) + 1.3),
+                                sharey=True, squeeze=False)
+    for axis, measure in zip(axes[0], measures, strict=True):
+        for answers, color, shift in (("right", ACCENT, -0.13), ("wrong", COLORS["anger"], 0.13)):
+            own = table[(table["measure"] == measure) & (table["answers"] == answers)]
+            place = np.array([methods.index(name) for name in own["method"]]) + shift
+            axis.errorbar(own["value"], place, xerr=[own["value"] - own["low"], own["high"] - own["value"]], fmt="o",
+                          color=color, capsize=3, label=f"{answers} answers")
+        axis.axvline(1, color=INK, ls=":", lw=1)
+        axis.set(title=measure, xlabel="times chance, 95% interval", xlim=(0, None))
+        axis.set_yticks(range(len(methods)), methods)
+    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    axes[0, -1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
+    """Accuracy of the answers kept against the share kept, with those at validation thresholds marked.
+
+    ``curve`` is `calibration.risk_coverage`, ``points`` is `calibration.selective_accuracy`.
+    """
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    shown = curve[curve["coverage"] >= 0.02]  # the first few images alone say nothing
+    right = 1 - curve["risk"].iloc[-1]
+    axis.plot(shown["coverage"], (right / shown["coverage"]).clip(upper=1), color=BASELINE, lw=1, ls="--",
+              label="errors always the least sure")
+    axis.plot(shown["coverage"], 1 - shown["risk"], color=ACCENT, label="the network's own confidence")
+    axis.axhline(right, color=BASELINE, ls=":", lw=1, label="confidence that says nothing")
+    axis.errorbar(points["coverage"], points["value"], fmt="o", color=INK, capsize=3, ms=4,
+                  yerr=[points["value"] - points["low"], points["high"] - points["value"]],
+                  label="threshold from validation, 95% interval")
+    axis.set(xlabel="share of test images answered", ylabel="accuracy of the answers", xlim=(0, 1.02),
+             title="accuracy against coverage", ylim=(min(0.95 * right, 0.9), 1.01))
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+# --- methods, notebooks 05 and 06
+
+
+def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> Figure:
+    """`methods.compare_methods` of one or several ``network``s: for each of ``outcomes`` a panel, in it the difference
+    of every method to the baseline with its 95% interval. Coloured where it stands after correction: helps, harms."""
+    shown = table[(table["method"] != baseline) & table["outcome"].isin(outcomes)]
+    networks = dict(zip(dict.fromkeys(table["network"]), "oDsv", strict=False))
+    names = list(dict.fromkeys(shown["method"]))
+    outcomes = [name for name in outcomes if name in set(shown["outcome"])]
+    figure, axes = plt.subplots(1, len(outcomes), figsize=(1.55 * len(outcomes) + 1.6,
+                                                           (0.18 + 0.09 * len(networks)) * len(names) + 1.3),
+                                sharey=True, squeeze=False)
+    for axis, outcome in zip(axes[0], outcomes, strict=True):
+        for number, (network, marker) in enumerate(networks.items()):
+            rows = shown[(shown["outcome"] == outcome) & (shown["network"] == network)]
+            better = np.sign(rows["difference"]) * (1 if OUTCOMES[outcome] else -1)
+            colours = np.where(rows["p_holm"] >= 0.05, BASELINE, np.where(better > 0, HELPS, HARMS))
+            for colour, (_, row) in zip(colours, rows.iterrows(), strict=True):
+                place = names.index(row["method"]) + 0.3 * (number - (len(networks) - 1) / 2)
+                axis.plot(row[["difference_low", "difference_high"]], [place, place], color=colour, lw=1.6)
+                axis.plot(row["difference"], place, marker, ms=4 if marker == "o" else 3.5, color=colour)
+        axis.axvline(0, color=INK, lw=0.8)
+        # mCE is a ratio, all else a share.
+        style = "{:.2f}" if outcome == "mCE" else "{:.0%}"
+        start = table[(table["method"] == baseline) & (table["outcome"] == outcome)]["value"]
+        axis.set_title(f"{outcome}\n{baseline}: {', '.join(map(style.format, start))}", fontsize=8.5)
+        axis.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+        scale = 1 if outcome == "mCE" else 100
+        axis.xaxis.set_major_formatter(
+            lambda value, _, scale=scale: f"{scale * value:+.3g}" if abs(value) > 1e-9 else "0")
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="y", lw=0.4)
+    axes[0, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes[0, 0].invert_yaxis()
+    marks = [Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
+        (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]
+    if len(networks) > 1:
+        marks += [Line2D([], [], marker=marker, color=INK, lw=0, ms=4, label=name) for name, marker in networks.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), fontsize=8)
+    label = f"difference to {baseline}, points" + " (mCE: a ratio)" * ("mCE" in outcomes)
+    axes[0, len(outcomes) // 2].set_xlabel(label, fontsize=8.5)
+    return figure
+
+
+def label_efficiency(table: pd.DataFrame) -> Figure:
+    """`transfer.linear_evaluation` of several networks, told apart by ``way``: accuracy against the labels known."""
+    figure, axis = plt.subplots(figsize=(7, 3.2))
+    for way, own in table.groupby("way", sort=False):
+        axis.errorbar(own["share"], own["value"], yerr=[own["value"] - own["low"], own["high"] - own["value"]],
+                      fmt="o-", ms=4, lw=1.2, capsize=3, label=way)
+    shares = sorted(set(table["share"]))
+    axis.set(xscale="log", xlabel="share of the train labels", ylabel="test accuracy, 95% interval")
+    axis.set_xticks(shares, [f"{share:.0%}" for share in shares])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.legend(title="features", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -1,0 +1,196 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fer_helpers.analysis import dynamics
+from fer_helpers.files import FerError
+from fer_helpers.models.factory import create_model
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.optim import lr_factor
+from fer_helpers.training.runs import run_table, train_run
+from fer_helpers.training.trainer import prepare_faces
+from fer_helpers.transforms.augmentation import normalise
+
+SMALL = TrainConfig(arch="simple_cnn", classes=7, optimizer="sgd", lr=0.01, epochs=4, batch_size=14, val_fraction=0.2,
+                    augmentation="flip")
+
+
+@pytest.fixture(scope="module")
+def view(faces):
+    return prepare_faces(SMALL, faces)
+
+
+class Chain(nn.Module):
+    """Dense layers that scale by ``scales`` in turn, and a classifier of 7 of its inputs."""
+
+    def __init__(self, *scales: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(48 * 48, 48 * 48, bias=False) for _ in scales)
+        for layer, scale in zip(self.layers, scales, strict=True):
+            layer.weight.data = scale * torch.eye(48 * 48)
+
+    def forward(self, images):
+        x = images.flatten(1)
+        for layer in self.layers:
+            x = layer(x)
+        return x[:, :7]
+
+
+def test_the_signal_is_the_product_of_what_the_layers_do_to_it(faces):
+    table = dynamics.signal_through_depth(Chain(2.0, 0.25), faces.images[:10])
+    assert list(table.index) == [0, 1, 2]
+    np.testing.assert_allclose(table["signal"], [1, 2, 0.5], rtol=1e-5)
+    batch = normalise(faces.images[:10]).numpy()
+    np.testing.assert_allclose(table["distinct"], batch.std(0).__pow__(2).mean() ** 0.5 / (batch**2).mean() ** 0.5,
+                               rtol=1e-4)
+
+
+def test_images_that_are_all_alike_have_nothing_distinct(faces):
+    same = faces.images[:1].expand(4, -1, -1)
+    table = dynamics.signal_through_depth(create_model("compact", 7, seed=0), same)
+    assert (table["distinct"] < 1e-3).all() and (table["signal"] > 0).all()
+
+
+@pytest.mark.parametrize(("arch", "layers"), [("vgg16", 16), ("resnet50", 50)])
+def test_the_signal_is_measured_at_every_layer_and_leaves_the_network_as_it_was(arch, layers, faces):
+    model = create_model(arch, 7, seed=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    table = dynamics.signal_through_depth(model, faces.images[:4])
+    assert len(table) == layers + 1 and table["distinct"].between(0, 1).all() and model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_batch_norm_is_probed_with_the_statistics_of_the_images(faces):
+    model = create_model("compact", 7, seed=0)
+    scaled = dynamics.signal_through_depth(model, faces.images[:8])["signal"]
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_var.fill_(100.0)
+    pd.testing.assert_series_equal(dynamics.signal_through_depth(model, faces.images[:8])["signal"], scaled)
+
+
+def test_one_image_has_no_signal_to_compare(faces):
+    with pytest.raises(FerError, match="two or more"):
+        dynamics.signal_through_depth(Chain(1.0), faces.images[:1])
+
+
+@pytest.mark.parametrize(("arch", "layers"), [("vgg16", 16), ("resnet50", 50)])
+def test_layer_gradients_name_every_layer_and_leave_the_network_as_it_was(arch, layers, faces):
+    model = create_model(arch, 7, seed=0).eval()
+    before = [p.clone() for p in model.parameters()]
+    values = dynamics.layer_gradients(model, faces.images[:8], faces.labels[:8])
+    assert len(values) == layers and (values > 0).all() and not model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_first_steps_are_those_of_the_configured_rate(view):
+    config = dataclasses.replace(SMALL, schedule="cosine", warmup_epochs=1.0)
+    result = dynamics.first_steps(config, view, 9)
+    per_epoch = len(view.only("train")) // 14
+    assert list(result.steps["rate"]) == [0.01 * lr_factor(config, number, per_epoch) for number in range(9)]
+    assert result.gradients.shape == (9, 4) and (result.gradients > 0).all(axis=None) and not result.model.training
+
+
+def test_watched_steps_train_the_network(view):
+    result = dynamics.first_steps(dataclasses.replace(SMALL, warmup_epochs=0.0, schedule="constant"), view, 24)
+    assert result.steps["loss"].tail(5).mean() < 0.9 * result.steps["loss"].head(5).mean()
+
+
+def test_a_watched_training_is_repeatable_and_leaves_the_global_generator_alone(view):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first, second = (dynamics.first_steps(SMALL, view, 3) for _ in range(2))
+    assert torch.equal(torch.rand(3), expected)
+    pd.testing.assert_frame_equal(first.steps, second.steps)
+    pd.testing.assert_frame_equal(first.gradients, second.gradients)
+
+
+def test_the_gradients_of_the_first_step_are_those_of_its_batch(view):
+    config = dataclasses.replace(SMALL, batch_size=len(view.only("train")), augmentation="none", precision="fp32")
+    train, model = view.only("train"), create_model("simple_cnn", 7, seed=SMALL.seed)
+    expected = dynamics.layer_gradients(model, train.images, train.labels)
+    watched = dynamics.first_steps(config, view, 1).gradients.loc[1]
+    np.testing.assert_allclose(watched, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("change", "steps", "match"), [
+    ({}, 1000, "raise epochs"), ({}, 0, "raise epochs"), ({"batch_size": 1000}, 2, "lower batch_size")])
+def test_steps_that_cannot_be_taken_are_refused(change, steps, match, view):
+    with pytest.raises(FerError, match=match):
+        dynamics.first_steps(dataclasses.replace(SMALL, **change), view, steps)
+
+
+class Softmax(nn.Module):
+    """Multinomial regression on four mean pixels, small enough to know its Hessian."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(7, 4))
+
+    def forward(self, images):
+        return F.adaptive_avg_pool2d(images, 2).flatten(1) @ self.weight.T
+
+
+def test_sharpness_is_the_largest_eigenvalue_of_the_hessian(faces):
+    model = Softmax()
+
+    def loss(weight):
+        return F.cross_entropy(F.adaptive_avg_pool2d(normalise(faces.images), 2).flatten(1) @ weight.T, faces.labels)
+
+    hessian = torch.autograd.functional.hessian(loss, model.weight.detach()).reshape(28, 28)
+    found = dynamics.sharpness(model, faces.images, faces.labels, iterations=500, tolerance=1e-6)
+    assert found == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=1e-3)
+    assert model.weight.grad is None
+
+
+def test_a_network_that_ignores_the_images_is_flat(faces):
+    model = create_model("simple_cnn", 7, seed=0)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    model.classifier.requires_grad_(False)
+    assert dynamics.sharpness(model.body, faces.images[:4], faces.labels[:4]) == 0
+
+
+@pytest.fixture(scope="module")
+def runs(faces, tmp_path_factory):
+    store = tmp_path_factory.mktemp("dynamics")
+    # Two rates stand for two architectures: what is paired does not depend on the layers.
+    configs = [dataclasses.replace(SMALL, lr=rate, seed=seed, epochs=2) for rate in (0.01, 0.002) for seed in (0, 1)]
+    table = run_table(train_run(config, faces, store, progress=False) for config in configs)
+    return table.assign(arch=np.where(table["lr"] == 0.01, "fast", "slow"))
+
+
+def test_seeds_are_paired_and_pooled(runs):
+    table = dynamics.seed_differences(runs, "fast", "slow")
+    assert list(table.index) == ["seed 0", "seed 1", "all seeds"]
+    by_arch = runs.set_index(["arch", "seed"])["test_accuracy"]
+    for seed in (0, 1):
+        assert table.loc[f"seed {seed}", "value"] == pytest.approx(by_arch["fast", seed] - by_arch["slow", seed])
+    assert table.loc["all seeds", "value"] == pytest.approx(table["value"].iloc[:2].mean())
+    one = dynamics.seed_differences(runs[runs["seed"] == 1], "fast", "slow")
+    assert list(one.index) == ["seed 1", "all seeds"]
+
+
+def test_shares_over_seeds_are_those_of_all_answers(runs):
+    accuracy, confused = dynamics.over_seeds(runs), dynamics.over_seeds(runs, "fear", "happiness")
+    for arch, own in runs.groupby("arch"):
+        scores = [run.metrics["test"] for run in own["run"]]
+        assert accuracy.loc[arch, "value"] == pytest.approx(np.mean([s.accuracy.value for s in scores]))
+        rates = [s.rate("fear", "happiness").value for s in scores]
+        assert confused.loc[arch, "value"] == pytest.approx(np.mean(rates))
+        assert accuracy.loc[arch, "seeds"] == len(own) and accuracy.loc[arch, "images"] == scores[0].count
+        assert confused.loc[arch, "images"] == scores[0].confusion[scores[0].classes.index("fear")].sum()
+
+
+def test_runs_without_a_common_seed_do_not_pair(runs):
+    apart = runs[(runs["arch"] == "slow") == (runs["seed"] == 1)]
+    with pytest.raises(FerError, match="no seed in common"):
+        dynamics.seed_differences(apart, "fast", "slow")

@@ -1,0 +1,115 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import spearmanr
+from sklearn.metrics import silhouette_score
+
+from fer_helpers.analysis import embeddings
+from fer_helpers.data.emotions import EMOTIONS
+from fer_helpers.files import FerError
+from fer_helpers.metrics.intervals import holm
+
+
+@pytest.fixture
+def clouds():
+    """Three classes of 60 points in five dimensions: a and b overlap, c is far from both and narrow."""
+    random, labels = np.random.default_rng(0), np.repeat([0, 1, 2], 60)
+    centers = np.zeros((3, 5))
+    centers[1, 0], centers[2, 1] = 1, 12
+    return centers[labels] + random.normal(size=(180, 5)) * np.array([1, 1, 0.5])[labels][:, None], labels
+
+
+def distances(points):
+    return pd.DataFrame(squareform(pdist(np.asarray(points, float))))
+
+
+def test_distances_are_measured_in_widths_of_a_class(clouds):
+    points, labels = clouds
+    table = embeddings.class_distances(points, labels, ("a", "b", "c"))
+    scaled = embeddings.class_distances(7 * points + 3, labels, ("a", "b", "c"))
+    assert np.allclose(table, scaled) and np.allclose(np.diag(table), 0) and np.allclose(table, table.T)
+    flat = np.array([[0.0, 0], [2, 0], [10, 0], [12, 0]])  # both classes: 1 from their mean
+    assert embeddings.class_distances(flat, np.array([0, 0, 1, 1]), ("a", "b")).loc["a", "b"] == pytest.approx(10)
+
+
+def test_overlapping_classes_are_wide_for_their_distance(clouds):
+    points, labels = clouds
+    table = embeddings.separation(points, labels, ("a", "b", "c"), bootstraps=100)
+    assert table["ratio"].drop("all").idxmin() == "c" and table.loc["a", "nearest"] == "b"
+    assert table.loc["a", "silhouette"] < 0.3 < table.loc["c", "silhouette"]
+    for name in ("ratio", "silhouette"):
+        assert (table[f"{name}_low"] < table[name]).all() and (table[name] < table[f"{name}_high"]).all()
+
+
+def test_separation_agrees_with_its_definition_wherever_the_cloud_lies(clouds):
+    points, labels = clouds
+    table = embeddings.separation((points + 1000).astype(np.float32), labels, ("a", "b", "c"), bootstraps=10)
+    means = np.stack([points[labels == label].mean(0) for label in range(3)])
+    width = np.sqrt(((points[labels == 2] - means[2]) ** 2).sum(1).mean())
+    reach = np.linalg.norm(means[:2] - means[2], axis=1).mean()
+    assert table.loc["c", "ratio"] == pytest.approx(width / reach, rel=1e-3)
+    assert table.loc["all", "silhouette"] == pytest.approx(silhouette_score(points, labels), rel=1e-3)
+    assert list(table["images"]) == [180, 60, 60, 60]
+
+
+def test_pairs_are_ranked_in_looks_and_in_meaning(clouds):
+    points, labels = clouds
+    classes = ("fear", "surprise", "anger")  # fear and surprise overlap in the cloud, fear and anger in words
+    table = embeddings.looks_and_meaning(points, labels, classes, bootstraps=100).set_index(["first", "second"])
+    for name, square in (("look", embeddings.class_distances(points, labels, classes)),
+                         ("meaning", embeddings.word_distances(classes))):
+        assert np.allclose(table[name], square.to_numpy()[[0, 0, 1], [1, 2, 2]])
+    assert (table["look_low"] <= table["look"]).all() and (table["look"] <= table["look_high"]).all()
+    ranks = ["look_rank", "look_rank_low", "look_rank_high", "meaning_rank"]
+    assert list(table.loc[("fear", "surprise"), ranks]) == [1, 1, 1, 2]
+    assert list(table.loc[("fear", "anger"), ["look_rank_low", "look_rank_high", "meaning_rank"]]) == [2, 3, 1]
+
+
+def test_neighbours_do_not_count_the_image_itself():
+    points, labels = np.array([[0.0], [1], [2], [10], [11], [12]]), np.array([0, 1, 0, 1, 1, 1])
+    shares = embeddings.neighbour_shares(points, labels, ("a", "b"), neighbours=2)
+    assert np.allclose(shares[1], [1, 0]) and np.allclose(shares[0], [0.5, 0.5]) and np.allclose(shares[3:], [0, 1])
+    with pytest.raises(FerError, match="neighbours=6"):
+        embeddings.neighbour_shares(points, labels, ("a", "b"), neighbours=6)
+
+
+def test_every_emotion_has_a_word_with_valence_and_arousal():
+    assert set(embeddings.VALENCE_AROUSAL) == set(EMOTIONS)
+    table = embeddings.word_distances(EMOTIONS)
+    assert table.loc["fear", "anger"] < table.loc["fear", "happiness"] and np.allclose(np.diag(table), 0)
+    valence, arousal = embeddings.VALENCE_AROUSAL["sadness"]
+    assert table.loc["sadness", "neutral"] == pytest.approx(np.hypot(valence - 5.5, arousal - 3.45))
+
+
+def test_pairs_that_are_often_confused_are_close():
+    confusion = pd.DataFrame([[0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.0, 0.0, 1.0]])
+    table = embeddings.confusion_distances(confusion).to_numpy()
+    assert table[0, 1] == table[1, 0] == pytest.approx(0.8) and table[1, 2] == 1
+
+
+def test_distances_of_the_same_points_agree_and_others_do_not():
+    random = np.random.default_rng(1)
+    points = random.normal(size=(6, 2))
+    tables = {"one": distances(points), "same": distances(3 * points), "other": distances(random.normal(size=(6, 2)))}
+    found = embeddings.mantel(tables).set_index(["first", "second"])
+    same, other = found.loc[("one", "same")], found.loc[("one", "other")]
+    assert same["rho"] == pytest.approx(1) and same["p_value"] == pytest.approx(1 / 720) and same["pairs"] == 15
+    upper = np.triu_indices(6, 1)
+    assert other["rho"] == pytest.approx(spearmanr(*(tables[name].to_numpy()[upper] for name in ("one", "other")))[0])
+    assert other["p_value"] > 0.05 and abs(other["rho"]) < other["detectable"] < 1
+    assert np.allclose(found["p_adjusted"], holm(found["p_value"].to_numpy()))
+
+
+def test_the_p_value_counts_every_naming_of_the_classes():
+    # Two squares of four points, one turned: 8 of 24 namings are symmetries of the square and keep all distances.
+    square = [(0, 0), (0, 1), (1, 1), (1, 0)]
+    row = embeddings.mantel({"one": distances(square), "two": distances(square[1:] + square[:1])}).iloc[0]
+    assert row["rho"] == pytest.approx(1) and row["p_value"] == pytest.approx(8 / 24)
+
+
+def test_three_classes_cannot_show_agreement():
+    points = [(0, 0), (0, 1), (3, 1)]
+    row = embeddings.mantel({"one": distances(points), "two": distances(points)}).iloc[0]
+    # Two-sided: the reversed order counts as well.
+    assert row["p_value"] == pytest.approx(2 / 6) and np.isnan(row["detectable"])

@@ -1,0 +1,166 @@
+"""Faces are found on a photograph that nobody here drew, and laid on the eyes that the networks know."""
+
+import numpy as np
+import pytest
+import torch
+from corpus import votes_text
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.data import astronaut
+from typer.testing import CliRunner
+
+from fer_helpers.cli import app
+from fer_helpers.data.faceset import FaceSet
+from fer_helpers.data.readers import load_faces
+from fer_helpers.files import FerError
+from fer_helpers.inference import detection
+from fer_helpers.inference.detection import DETECTORS, EYES, align_faces, crop_face, find_faces
+
+SEEN_EYES = ((204, 101), (247, 103))  # of the astronaut, by eye
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_astronaut_has_one_face_and_her_eyes_lie_in_it(detector, grey):
+    photograph = astronaut()
+    (face,) = find_faces(photograph.mean(2).astype(np.uint8) if grey else photograph, detector)
+    left, top, right, bottom = face.box
+    assert all(left < x < right and top < y < bottom for x, y in SEEN_EYES)
+    assert 80 < right - left < 130 and 100 < bottom - top < 140
+    assert face.crop.shape == (48, 48) and face.crop.dtype == torch.uint8
+    if detector == "retinaface":
+        np.testing.assert_allclose(face.eyes, SEEN_EYES, atol=3)
+        assert face.score > 0.9
+    else:
+        assert face.eyes is None and np.isnan(face.score)
+
+
+def test_both_detectors_lead_to_much_the_same_crop():
+    first, second = (find_faces(astronaut(), detector)[0].crop.flatten().numpy() for detector in DETECTORS)
+    assert np.corrcoef(first, second)[0, 1] > 0.75
+
+
+@pytest.mark.parametrize("side", [48, 100, 1500])
+def test_a_face_is_found_where_it_is_whatever_the_size_of_its_picture(side):
+    portrait = torch.from_numpy(astronaut()[40:200, 150:310].copy()).permute(2, 0, 1)[None].float()
+    photograph = torch.nn.functional.interpolate(portrait, (side, side), mode="bilinear", antialias=True)
+    (face,) = find_faces(photograph[0].permute(1, 2, 0).byte().numpy(), "retinaface")
+    expected = (np.array(SEEN_EYES) - (150, 40)) * side / 160
+    np.testing.assert_allclose(face.eyes, expected, atol=4 * side / 160)
+
+
+def test_several_faces_come_largest_first():
+    half = astronaut()[:300:2, 100:400:2]
+    photograph = np.concatenate([np.pad(half, ((0, 150), (0, 0), (0, 0))), astronaut()[:300, 100:400]], axis=1)
+    large, small = find_faces(photograph, "retinaface")
+    assert large.box[0] > half.shape[1] > small.box[2]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_no_face_is_an_empty_list(detector):
+    assert find_faces(np.full((64, 300, 3), 128, np.uint8), detector) == []
+    assert find_faces(np.zeros((1, 1), np.uint8), detector) == []
+
+
+@given(angle=st.floats(-60, 60), side=st.floats(20, 400), x=st.floats(250, 350), y=st.floats(250, 350))
+def test_a_crop_shows_the_eyes_at_their_place_however_the_face_is_turned(angle, side, x, y):
+    """Two blurred dots stand for the eyes: where they were is where they must come to lie."""
+    along = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) * side / 2
+    eyes = np.array([(x, y) - along, (x, y) + along])
+    rows, columns = np.mgrid[:600, :600] + 0.5
+    width = side / 17 * 1.5
+    picture = sum(np.exp(-((columns - a) ** 2 + (rows - b) ** 2) / (2 * width ** 2)) for a, b in eyes)
+    crop = crop_face(torch.from_numpy((255 * picture.clip(0, 1)).astype(np.uint8)), eyes).double()
+    for (a, b), half in zip(EYES, (slice(0, 24), slice(25, 48)), strict=True):
+        weight = crop[:, half]
+        columns, rows = torch.arange(48)[half] + 0.5, torch.arange(48) + 0.5
+        assert float((weight.sum(0) * columns).sum() / weight.sum()) == pytest.approx(a, abs=0.4)
+        assert float((weight.sum(1) * rows).sum() / weight.sum()) == pytest.approx(b, abs=0.4)
+
+
+def test_a_crop_of_a_large_face_averages_instead_of_picking_pixels():
+    fine = torch.zeros(960, 960, dtype=torch.uint8)
+    fine[::2] = 255  # lines one pixel wide: picked, they would come out black or white
+    crop = crop_face(fine, tuple((20 * a, 20 * b) for a, b in EYES))
+    assert crop.float().sub(127.5).abs().max() < 2
+
+
+def test_beyond_the_edge_the_last_pixels_go_on():
+    crop = crop_face(torch.full((20, 20), 77, dtype=torch.uint8), EYES)
+    assert (crop == 77).all()
+
+
+def test_eyes_of_a_face_in_profile_are_no_measure():
+    box = (100.0, 100.0, 180.0, 200.0)
+    frontal = detection._place(box, None)
+    assert detection._place(box, ((120.0, 140.0), (124.0, 140.0))) == frontal
+    near = ((125.0, 140.0), (158.0, 142.0))
+    assert detection._place(box, near) == near
+
+
+def portraits(turns, side=48):
+    """The astronaut's face, turned by so many degrees around its middle, as a set of one face each."""
+    images = []
+    for turn in turns:
+        middle, radius = complex(226, 120), 70
+        rotated = np.exp(1j * np.radians(turn))
+        eyes = [middle + rotated * (complex(*eye) - complex(24, 24)) * radius / 24 for eye in EYES]
+        grey = torch.from_numpy(detection._grey(astronaut()))
+        images.append(crop_face(grey, tuple((eye.real, eye.imag) for eye in eyes)))
+    count = len(images)
+    return FaceSet(torch.stack(images), torch.arange(count) % 2, np.array([f"turned{turn}" for turn in turns]),
+                   np.array((["train", "test"] * count)[:count]), ("anger", "fear"))
+
+
+def test_aligned_faces_have_their_eyes_where_the_networks_know_them(tmp_path):
+    faces = portraits((-20, 0, 25, 10))
+    blank = FaceSet(torch.full((1, 48, 48), 90, dtype=torch.uint8), torch.tensor([1]), np.array(["blank"]),
+                    np.array(["train"]), faces.classes)
+    both = FaceSet(torch.cat([faces.images, blank.images]), torch.cat([faces.labels, blank.labels]),
+                   np.concatenate([faces.ids, blank.ids]), np.concatenate([faces.split, blank.split]), faces.classes)
+    assert align_faces(both, tmp_path / "aligned", progress=False) == 4
+    found = load_faces(tmp_path / "aligned", cache=False)
+    assert sorted(found.ids) == sorted(both.ids)
+    for image, name, split, label in zip(found.images, found.ids, found.split, found.labels, strict=True):
+        row = list(both.ids).index(name)
+        assert split == both.split[row] and found.classes[label] == both.classes[both.labels[row]]
+        if name == "blank":
+            assert (image == 90).all()
+        else:
+            seen = find_faces(image.numpy(), "retinaface")[0].eyes
+            np.testing.assert_allclose(seen, EYES, atol=2)  # a turn by 25° alone moves them by four
+
+
+def test_alignment_writes_nothing_half_and_over_nothing(tmp_path):
+    faces = portraits((0, 5))
+    with pytest.raises(FerError, match="finds no eyes"):
+        align_faces(faces, tmp_path / "new", "cascade", progress=False)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(FerError, match="old: already exists"):
+        align_faces(faces, tmp_path / "old", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_command_aligns_a_folder_and_keeps_the_votes_beside_it(tmp_path):
+    align_faces(portraits((0, 5, 9, -9)), tmp_path / "raw", progress=False)
+    (tmp_path / "raw" / "fer2013new.csv").write_text("not read here")
+    result = CliRunner().invoke(app, ["data", "align", str(tmp_path / "raw"), str(tmp_path / "aligned")])
+    assert result.exit_code == 2 or "fer2013new.csv" in str(result.exception)  # a votes table that is none is refused
+    (tmp_path / "raw" / "fer2013new.csv").write_text(votes_text([f"turned{turn}.png" for turn in (0, 5, 9, -9)]))
+    result = CliRunner().invoke(app, ["data", "align", str(tmp_path / "raw"), str(tmp_path / "aligned")])
+    assert result.exit_code == 0, result.output
+    assert "4 of 4" in result.stdout
+    assert load_faces(tmp_path / "aligned", cache=False).votes is not None
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 5, 3)), np.zeros(5, np.uint8), np.zeros((5, 5, 4), np.uint8)])
+def test_what_is_no_picture_is_refused(wrong):
+    with pytest.raises(FerError, match="give uint8"):
+        find_faces(wrong)
+
+
+def test_an_empty_picture_and_an_unknown_detector_are_refused():
+    with pytest.raises(FerError, match="has no pixel"):
+        find_faces(np.zeros((0, 5, 3), np.uint8))
+    with pytest.raises(FerError, match="choose one of retinaface, cascade or auto"):
+        find_faces(astronaut(), "haar")

@@ -1,0 +1,167 @@
+"""A photograph, a folder and a film are answered, in Python and by ``fer predict``; an unsure answer says so."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from conftest import easy_faces, texts
+from PIL import Image
+from skimage.data import astronaut
+from typer.testing import CliRunner
+
+import fer_helpers
+from fer_helpers.cli import app
+from fer_helpers.data.emotions import CLASS_SETS
+from fer_helpers.files import FerError
+from fer_helpers.inference import photographs
+from fer_helpers.inference.loading import load_network
+from fer_helpers.inference.photographs import annotate, find_pictures, frames, predict, save_annotated
+from fer_helpers.inference.pretrained import load_pretrained
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.runs import train_run
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory):
+    path = tmp_path_factory.mktemp("album") / "astronaut.png"
+    Image.fromarray(astronaut()).save(path)
+    return path
+
+
+def with_threshold(threshold):
+    shipped = load_pretrained()
+    return dataclasses.replace(shipped, calibration=dataclasses.replace(shipped.calibration, threshold=threshold))
+
+
+def test_the_astronaut_is_called_happy(portrait):
+    (one,) = fer_helpers.predict(portrait)
+    assert one.answer == one.emotion == "happiness" and one.confidence > 0.8
+    assert sum(one.probs.values()) == pytest.approx(1) and tuple(one.probs) == CLASS_SETS[7]
+
+
+def test_a_picture_answers_like_its_file(portrait):
+    assert predict(astronaut())[0].to_dict() == predict(portrait)[0].to_dict()
+
+
+def test_below_the_threshold_the_answer_is_unsure_and_the_most_probable_is_still_told(portrait):
+    (one,) = predict(portrait, with_threshold(0.999))
+    assert one.answer == "unsure" and one.emotion == "happiness" and not one.sure
+    assert predict(portrait, with_threshold(one.confidence))[0].sure  # at the threshold it is sure
+
+
+def test_the_temperature_changes_the_confidence_not_the_answer(portrait):
+    shipped = load_pretrained()
+    warm = dataclasses.replace(shipped, calibration=dataclasses.replace(shipped.calibration, temperature=3.0))
+    (plain,), (warmer,) = predict(portrait), predict(portrait, warm)
+    assert warmer.confidence < plain.confidence and warmer.emotion == plain.emotion
+
+
+def test_a_photograph_without_a_face_has_no_answer():
+    assert predict(np.zeros((100, 100, 3), np.uint8)) == []
+
+
+def test_a_run_answers_for_its_own_classes(tmp_path, portrait):
+    run = train_run(TrainConfig(arch="compact", classes=3, epochs=1, batch_size=16), easy_faces(), tmp_path,
+                    progress=False)
+    network = load_network(run.name, tmp_path)
+    (one,) = predict(portrait, network)
+    assert tuple(one.probs) == CLASS_SETS[3]
+    assert network.calibration.images == len(run.predictions.query("split == 'val'"))
+    assert load_network(str(run.folder)).calibration == network.calibration
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FerError, match="nobody: is no finished run; fer runs lists them"):
+        load_network("nobody", tmp_path)
+
+
+def test_the_annotated_picture_names_every_face_and_what_it_does_not_mean(figure_style):
+    photograph = np.concatenate([astronaut()[:300, 100:400]] * 2, axis=1)
+    found = predict(photograph)
+    shown = texts(annotate(photograph, found, load_pretrained()))
+    assert {"2 faces found", " 1 happiness ", " 2 happiness ", photographs.MEANING} <= set(shown)
+    unsure = [dataclasses.replace(one, sure=False) for one in found[:1]]
+    assert " 1 unsure " in texts(annotate(photograph, unsure))
+    assert "0 faces found" in texts(annotate(photograph, []))
+
+
+def test_only_the_largest_faces_are_drawn_beside_the_picture(figure_style):
+    one = predict(astronaut())[0]
+    assert "8 faces found, the 6 largest shown" in texts(annotate(astronaut(), [one] * 8))
+
+
+def test_a_folder_gives_its_pictures_and_films_in_order(tmp_path):
+    for name in ("b.PNG", "a.jpg", "notes.txt", "deep/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in find_pictures([tmp_path])] == ["a.jpg", "b.PNG", "c.mp4"]
+    with pytest.raises(FerError, match="holds no picture"):
+        (tmp_path / "empty").mkdir()
+        find_pictures([tmp_path / "empty"])
+    with pytest.raises(FerError, match="nowhere.png: does not exist"):
+        find_pictures(["nowhere.png"])
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Three seconds of the astronaut at five frames a second, each second a little darker."""
+    import cv2
+
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (300, 300))
+    for number in range(15):
+        picture = (astronaut()[:300, 100:400] * (1 - number // 5 / 4)).astype(np.uint8)
+        writer.write(np.ascontiguousarray(picture[..., ::-1]))
+    writer.release()
+    return path
+
+
+def test_a_film_is_looked_at_every_so_often_in_its_own_colours(film):
+    shown = list(frames(film, 1.0))
+    assert [seconds for seconds, _ in shown] == pytest.approx([0, 1, 2])
+    for number, (_, picture) in enumerate(shown):
+        expected = astronaut()[:300, 100:400].mean((0, 1)) * (1 - number / 4)
+        np.testing.assert_allclose(picture.mean((0, 1)), expected, atol=3)
+    assert len(list(frames(film, 0))) == 15
+
+
+def test_a_damaged_film_and_a_damaged_picture_are_named(tmp_path):
+    for name, message in (("x.mp4", "is no readable film"), ("x.png", "is no readable image")):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(FerError, match=f"{name}: {message}"):
+            list(frames(tmp_path / name))
+
+
+def test_the_command_prints_json_and_csv_that_agree(portrait, film):
+    run = CliRunner().invoke
+    lines = [json.loads(line) for line in run(app, ["predict", str(portrait), str(film), "--format", "json"])
+             .stdout.splitlines()]
+    rows = list(csv.DictReader(io.StringIO(run(app, ["predict", str(portrait), str(film), "--format", "csv"]).stdout)))
+    assert [line.get("seconds") for line in lines] == [None, 0, 1, 2]
+    assert [row["answer"] for row in rows] == [face["answer"] for line in lines for face in line["faces"]]
+    assert [float(row["happiness"]) for row in rows] == [face["probabilities"]["happiness"] for line in lines
+                                                       for face in line["faces"]]
+
+
+def test_the_command_tells_what_it_saw_what_it_does_not_mean_and_keeps_a_picture(portrait, tmp_path):
+    result = CliRunner().invoke(app, ["predict", str(portrait), "--out", str(tmp_path)])
+    assert result.exit_code == 0 and "1 face found" in result.stdout and "1. happiness" in result.stdout
+    assert photographs.MEANING in result.stderr
+    assert Image.open(tmp_path / "astronaut.png").width > 800
+
+
+def test_a_broken_picture_costs_the_others_nothing(portrait, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    Image.open(portrait).save(tmp_path / "whole.png")
+    result = CliRunner().invoke(app, ["predict", str(tmp_path), "--format", "json"])
+    assert result.exit_code == 1 and "broken.png: is no readable image" in result.stderr
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [str(tmp_path / "whole.png")]
+
+
+def test_a_picture_is_kept_whole_or_not_at_all(full_disk):
+    with pytest.raises(FerError, match="free some space"):
+        save_annotated(full_disk / "out.png", astronaut(), predict(astronaut()))
+    assert list(full_disk.iterdir()) == []

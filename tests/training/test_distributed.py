@@ -1,0 +1,120 @@
+"""Two processes under torchrun on loopback train what one process trains."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+import torch
+from conftest import easy_faces
+from corpus import csv_text
+
+from fer_helpers.data.readers import map_faces
+from fer_helpers.training.distributed import Team, team
+
+SETTINGS = ["lr=0.01", "batch_size=32", "precision=fp32", "augmentation=standard"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A few easy faces as Kaggle's CSV: quick to read in each of many processes."""
+    faces, path = easy_faces(train=24, test=4), tmp_path_factory.mktemp("data") / "fer2013.csv"
+    usage = [{"train": "Training", "test": "PublicTest"}[split] for split in faces.split]
+    path.write_text(csv_text(faces.images.numpy(), faces.labels.numpy(), usage))
+    return path
+
+
+def launch(processes: int, data: Path, store: Path, *settings: str) -> subprocess.Popen:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+                "--no-python"]
+    fer = str(Path(sys.executable).with_name("fer"))
+    command = [*(torchrun if processes > 1 else []), fer, "train", *SETTINGS, *settings, "--data", str(data),
+               "--store", str(store)]
+    # One thread each: threads of two processes on two cores only wait for one another.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(process: subprocess.Popen) -> Path:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return Path(out.splitlines()[0])
+
+
+@pytest.mark.parametrize(("settings", "tolerance"), [
+    (["arch=simple_cnn", "epochs=4"], 1e-5),
+    # Batch normalisation over few images multiplies rounding errors by ten or more a step: look at the first two.
+    (["arch=compact", "epochs=1", "batch_size=64", "accumulate=2", "ema=0.9"], 1e-4)], ids=["plain", "batch_norm"])
+def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path):
+    one, two = (finish(launch(count, data, tmp_path / str(count), *settings)) for count in (1, 2))
+    assert one.name == two.name
+    assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
+    weights = [safetensors.numpy.load_file(folder / "weights.safetensors") for folder in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=tolerance, err_msg=name)
+    history = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (one, two)]
+    np.testing.assert_allclose(history[1], history[0], rtol=100 * tolerance)
+    assert [json.loads((folder / "environment.json").read_text())["processes"] for folder in (one, two)] == [1, 2]
+
+
+def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_path):
+    on_disk = Path(map_faces(data, tmp_path / "mapped", progress=False).source)
+    settings = ["arch=simple_cnn", "epochs=2", "accumulate=2"]
+    one, two = (finish(launch(count, source, tmp_path / str(count), *settings))
+                for count, source in ((1, data), (2, on_disk)))
+    assert one.name == two.name
+    weights = [safetensors.numpy.load_file(folder / "weights.safetensors") for folder in (one, two)]
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "told_to_stop"])
+def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, data, tmp_path):
+    process = launch(2, data, tmp_path, "arch=simple_cnn", "epochs=400")
+    deadline = time.monotonic() + 120
+    while not (found := list(tmp_path.glob("*/checkpoint.pt"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found
+    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    os.kill(max(workers), sign)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "error: another process of this training was lost" in err
+    assert "the same command goes on from there" in err
+    state = torch.load(found[0], weights_only=True)
+    assert 1 <= len(state["history"]) < 400
+    assert not (found[0].parent / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("setting", "reason"), [
+    ("batch_size=33", "batch_size=33 cannot be shared equally by 2 processes"),
+    ("contrast=0.5", "contrastive losses compare all images of a batch, which a team shares out"),
+    ("drop_last=false", "a smaller last batch cannot be shared equally; set drop_last to true or use one process"),
+])
+def test_a_batch_that_cannot_be_shared_is_refused(setting, reason, data, tmp_path):
+    process = launch(2, data, tmp_path, "arch=simple_cnn", setting)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert f"error: {reason}" in err
+
+
+def test_alone_there_is_a_team_of_one():
+    values = torch.arange(5)
+    assert team() == Team(0, 1)
+    assert team().leads
+    assert torch.equal(team().share(values), values)
+    assert torch.equal(team().sum(values), values)
+
+
+def test_shares_are_disjoint_and_cover_everything():
+    values = torch.arange(7)
+    shares = [Team(rank, 3).share(values) for rank in range(3)]
+    assert torch.equal(torch.cat(shares), values)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
