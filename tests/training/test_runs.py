@@ -521,17 +521,23 @@ def torn(data: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [
     torn, lambda data: b"", lambda data: b"id,split\n", lambda data: data[:-8] + bytes(8), lambda data: data[:5],
     lambda data: data[:100] + bytes(200) + data[300:], lambda data: gzip.compress(b"id,split\na,test\n"),
-    lambda data: gzip.compress(gzip.decompress(data)[:-20]), lambda data: gzip.compress(b"\0" * (3 << 20)),
-    lambda data: gzip.compress(b"a,b\n" * (1 << 20))
-], ids=["half", "empty", "plain", "wrong sum", "start", "zeros within", "other columns", "cut before packing",
-        "a bomb of zeros", "a bomb of lines"])
-def test_packed_predictions_that_are_damaged_or_a_bomb_are_named(damage, packed, monkeypatch):
-    monkeypatch.setattr(runs, "MOST_TABLE", 1 << 20)  # as a bomb for 128 MiB would take a while to make
+    lambda data: gzip.compress(gzip.decompress(data)[:-20])
+], ids=["half", "empty", "plain", "wrong sum", "start", "zeros within", "other columns", "cut before packing"])
+def test_packed_predictions_that_are_damaged_are_named(damage, packed):
     path = packed.folder / PACKED
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(FerError, match=r"predictions\.csv\.gz: .*train it again") as raised:
         _ = packed.predictions
     assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("content", [bytes(3 << 20), b"a,b\n" * (1 << 20), b"a,b\n" + b"1" * (3 << 20)],
+                         ids=["zeros", "lines", "one line"])
+def test_packed_predictions_that_unpack_to_too_much_are_named(content, packed, monkeypatch):
+    monkeypatch.setattr(runs, "MOST_TABLE", 1 << 20)  # as a bomb for 128 MiB would take a while to make
+    (packed.folder / PACKED).write_bytes(gzip.compress(content))
+    with pytest.raises(FerError, match=r"predictions\.csv\.gz: .*unpacks to more than 1,048,576 bytes.*train it again"):
+        _ = packed.predictions
 
 
 def test_a_record_does_not_tell_where_the_data_lay(copy, tmp_path):
