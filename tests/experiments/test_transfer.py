@@ -25,7 +25,7 @@ def view(faces):
 # --- linear evaluation
 
 def test_linear_evaluation_reads_easy_features_and_gains_from_labels():
-    faces = easy_faces(train=60, test=20, noise=20).with_classes(6)
+    faces = easy_faces(train=60, test=20, noise=60).with_classes(6)
     table = transfer.linear_evaluation(create_model("simple_cnn", 6, seed=0), faces, (0.05, 1.0))
     assert list(table["labels"]) == [18, 360] and (table["images"] == 120).all()
     assert table.loc[1.0, "value"] > table.loc[0.05, "value"] > 1 / 6
