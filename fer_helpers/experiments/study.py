@@ -213,14 +213,12 @@ class Study:
             chosen = entry.trials[min(losses, key=losses.__getitem__)]
         recorded = self.runs(entry.group)
         main = [(config, recorded.get(config) if ready else None) for config in _configs(entry, chosen)]
-        if entry.repeat:
-            finished = ready and all(run for _, run in main)
-            best = max(main, key=lambda pair: pair[1].metrics["val"].accuracy.value if pair[1] else 0)[0]
-            more = [dataclasses.replace(best, seed=seed) for seed in entry.repeat]
-            jobs += [(Job(entry, config, ready=ready), run) for config, run in main]
-            return jobs + [(Job(entry, config, ready=finished), recorded.get(config) if finished else None)
-                           for config in more]
-        return jobs + [(Job(entry, config, ready=ready), run) for config, run in main]
+        jobs += [(Job(entry, config, ready=ready), run) for config, run in main]
+        finished = ready and all(run for _, run in main)
+        best = max(main, key=lambda pair: pair[1].metrics["val"].accuracy.value if pair[1] else 0)[0]
+        more = [dataclasses.replace(best, seed=seed) for seed in entry.repeat]
+        return jobs + [(Job(entry, config, ready=finished), recorded.get(config) if finished else None)
+                       for config in more]
 
     def missing(self, groups: Iterable[str] = ()) -> list[Job]:
         """What is not recorded of these groups, or of all: the most wanted first, then the cheapest."""

@@ -237,30 +237,6 @@ def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
     return figure
 
 
-def waterfall(table: pd.DataFrame, label: str = "step", split: str = "test", title: str = "") -> Figure:
-    """Accuracy after each change in order of the rows of ``table``, as `accuracies` wants them; bars show the gain.
-
-    A row without an interval, which was not measured here, is hatched.
-    """
-    value, low, high = (table[f"{split}_{part}"].to_numpy(float) for part in ("accuracy", "low", "high"))
-    start, top = np.concatenate([[0], value[:-1]]), np.where(np.isnan(high), value, high)
-    colors = [BASELINE, *(COLORS["surprise"] if gain >= 0 else COLORS["anger"] for gain in np.diff(value))]
-    figure, axis = plt.subplots(figsize=(1.25 * len(table) + 1.2, 3.4))
-    bars = axis.bar(range(len(table)), value - start, bottom=start, color=colors, width=0.65)
-    for bar in (bars[row] for row in np.flatnonzero(np.isnan(high))):
-        bar.set(facecolor="white", edgecolor=BASELINE, hatch="///")
-    axis.errorbar(range(len(table)), value, yerr=[value - low, high - value], fmt="none", ecolor=INK, capsize=3, lw=1)
-    for position, number in enumerate(value):
-        axis.annotate(f"{number:.1%}", (position, top[position]), (0, 3), textcoords="offset points", ha="center",
-                      fontsize=8)
-    axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
-    axis.set_xticks(range(len(table)), [str(step).replace(" ", "\n", 1) for step in table[label]], fontsize=8)
-    axis.set(ylabel=f"{split} accuracy", ylim=(0, min(1, top.max() * 1.2)), title=title)
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(fontsize=8, loc="upper left")
-    return figure
-
-
 def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: float | None = None) -> Figure:
     """A table of numbers as coloured cells; ``center`` makes the colours diverge from there."""
     figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2, 0.48 * table.shape[0] + 1.1))

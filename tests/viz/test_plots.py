@@ -67,14 +67,12 @@ def test_the_accuracy_figure_shows_both_baselines():
 def test_every_figure_draws(scores, faces):
     history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.0, 0.7], "lr": [0.1, 0.0],
                             "train_accuracy": [0.3, 0.5], "val_accuracy": [0.3, 0.4], "grad_norm": [1.0, 2.0]})
-    steps = pd.DataFrame({"step": ["one", "two"], "test_accuracy": [0.2, 0.5], "test_low": [0.1, 0.4],
-                          "test_high": [0.3, 0.6], "majority": 0.25, "classes": 6})
     bars = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["fear", "other"])
     square = pd.DataFrame(np.eye(3), index=list("abc"), columns=list("abc"))
     labels = np.repeat(np.arange(7), 20)
     figures = [
         plots.mean_faces(faces), plots.history(history, 2, 0.25), plots.confused_pairs(scores.confusions(), floor=0.1),
-        plots.waterfall(steps), plots.heatmap(square), plots.heatmap(square, center=0, percent=False),
+        plots.heatmap(square), plots.heatmap(square, center=0, percent=False),
         plots.reliability(labels, {"even": np.full((140, 7), 1 / 7)}), plots.bars_with_intervals(bars, "x"),
         plots.by_property({"contrast": bars, "sharpness": bars}),
         plots.scatter_map(np.random.default_rng(0).random((140, 2)), labels, EMOTIONS),
@@ -83,15 +81,6 @@ def test_every_figure_draws(scores, faces):
     for figure in figures:
         figure.canvas.draw()
         assert figure.axes
-
-
-def test_what_was_not_measured_here_is_hatched_in_the_waterfall():
-    steps = pd.DataFrame({"step": ["as reported", "one"], "test_accuracy": [0.14, 0.5], "test_low": [np.nan, 0.4],
-                          "test_high": [np.nan, 0.6], "majority": 0.25})
-    figure = plots.waterfall(steps)
-    assert [bool(bar.get_hatch()) for bar in figure.axes[0].patches] == [True, False]
-    heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
-    assert heights == {"14.0%": 0.14, "50.0%": 0.6} and set(heights) <= set(texts(figure))
 
 
 # --- corruptions
