@@ -19,7 +19,7 @@ import yaml
 
 # All else is imported by the command that uses it: torch takes seconds, and workers of a sweep import this module too.
 from .data.emotions import CLASS_SETS
-from .files import FerError, bar_options, printable, write_atomic
+from .files import FerError, bar_options, needs_extra, printable, write_atomic
 
 
 def _examples(*commands: str) -> str:
@@ -149,12 +149,13 @@ def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the fig
                                                                        "became of them, as in the README.")] = False
              ) -> None:
     """Print what was found on photographs as Markdown: the recorded findings, as in docs/results.md."""
-    from .report import summary
-    from .viz import plots
+    with needs_extra("report"):
+        from .report import summary
+        from .viz import use_style
 
     typer.echo(summary.verdicts("notebooks/{}") if verdicts else summary.markdown())
     if figure is not None:
-        plots.use_style()
+        use_style()
         drawn = summary.figure()
         write_atomic(figure, lambda path: drawn.savefig(path, metadata={"Date": None}))
 
@@ -347,11 +348,12 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
 
     Interrupted, it ends its runs; the same command goes on where they were.
     """
-    from dask.utils import parse_bytes, parse_timedelta
+    with needs_extra("sweep"):
+        from dask.utils import parse_bytes, parse_timedelta
 
-    from .experiments import sweeps
-    from .experiments.notebooks import Limits
-    from .experiments.search import Search
+        from .experiments import sweeps
+        from .experiments.notebooks import Limits
+        from .experiments.search import Search
 
     plan = settings or []
     in_file = len(plan) == 1 and plan[0].endswith((".yaml", ".yml"))
@@ -383,7 +385,8 @@ def report(settings: Settings = None, data: Data = "",
            notebooks: Annotated[Path | None, typer.Option(help="Folder of the notebooks.")] = None,
            store: Store = None) -> None:
     """Execute all notebooks and write a site of them; KEY=VALUE sets a notebook parameter."""
-    from .report.site import report as write_report
+    with needs_extra("report"):
+        from .report.site import report as write_report
 
     overrides = {key: _one(key, values) for key, values in _settings(settings).items()}
     results = write_report(out, data, profile, notebooks, store, overrides)

@@ -160,18 +160,31 @@ def bar_options(progress: bool) -> dict[str, Any]:
     return {} if progress and os.environ.get("TQDM_DISABLE", "0") in ("", "0") else {"disable": True}
 
 
-def hand_on(package: str, rooms: Mapping[str, str]) -> Callable[[str], Any]:
+@contextlib.contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Imports of libraries that only the extra ``name`` brings: a missing one becomes a `FerError` that says so."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == __package__:
+            raise
+        raise FerError(f"{error.name} is not installed; run pip install 'fer_helpers[{name}]'") from error
+
+
+def hand_on(package: str, rooms: Mapping[str, str], extra: str = "") -> Callable[[str], Any]:
     """The ``__getattr__`` of a package that hands on names of its modules: each is imported when it is first asked for.
 
     Parameters
     ----------
     package : its ``__name__``.
     rooms : the module of each name, as seen from the package.
+    extra : the one that brings what the modules need, if the core does not.
     """
 
     def get(name: str) -> Any:
         if name not in rooms:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{rooms[name]}", package), name)
+        with needs_extra(extra) if extra else contextlib.nullcontext():
+            return getattr(importlib.import_module(f".{rooms[name]}", package), name)
 
     return get

@@ -34,7 +34,7 @@ from fer_helpers.metrics.evaluation import Evaluation, evaluate
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.runs import Run, train_run
 from fer_helpers.training.trainer import Fitted, fit
-from fer_helpers.viz import plots
+from fer_helpers.viz import use_style
 
 matplotlib.use("Agg")
 
@@ -190,7 +190,7 @@ def wait_for(path: Path, process: multiprocessing.Process) -> None:
 @pytest.fixture
 def figure_style() -> Iterator[None]:
     """The project's style on, and every figure closed afterwards."""
-    plots.use_style()
+    use_style()
     yield
     plt.close("all")
 

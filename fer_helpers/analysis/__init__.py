@@ -28,7 +28,7 @@ else:
         "failure_types": "error_analysis", "region_importance": "error_analysis",
         "REPORTED": "published",
         "corruption_errors": "robustness",
-    })
+    }, extra="lab")
 
 __all__ = [
     "REPORTED", "attribute", "attribution_by_region", "class_distances", "compare_all", "confusion_by_accuracy",

@@ -28,7 +28,16 @@ import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from ..files import FerError, bar_options, check_file, check_unpacked, digest, explain_os_errors, write_atomic
+from ..files import (
+    FerError,
+    bar_options,
+    check_file,
+    check_unpacked,
+    digest,
+    explain_os_errors,
+    needs_extra,
+    write_atomic,
+)
 from . import emotions, mapped, rendering, synthetic
 from .emotions import EMOTIONS, VOTE_COLUMNS, canonical
 from .faceset import IMAGE_SIZE, OPTIONAL, FaceSet
@@ -129,10 +138,8 @@ def download_faces(target: str | Path, dataset: str = "msambare/fer2013") -> Pat
     target = Path(os.path.expanduser(target))
     if target.exists():
         raise FerError(f"{target}: already exists; delete it or choose another folder")
-    try:
+    with needs_extra("download"):
         import kagglehub
-    except ImportError as error:
-        raise FerError(f"{dataset}: downloading needs kagglehub; run pip install 'fer_helpers[download]'") from error
     try:
         fetched = kagglehub.dataset_download(dataset)
     except Exception as error:  # kagglehub passes on whatever requests, its login and its unpacking raise

@@ -22,7 +22,7 @@ else:
         "Study": "study", "read_plan": "study",
         "Cluster": "sweeps", "sweep": "sweeps",
         "linear_evaluation": "transfer", "zero_shot": "transfer",
-    })
+    }, extra="sweep")
 
 __all__ = [
     "Cluster", "Limits", "Protocol", "Search", "Study", "execute", "find_notebooks", "linear_evaluation", "rate_range",

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from ..files import FerError
+from ..files import FerError, needs_extra
 from ..training.runs import Run
 from .pretrained import HUB, NAME, Pretrained, load_pretrained, save_network
 
@@ -65,10 +65,8 @@ def _api() -> Any:
 
 
 def _hub() -> Any:
-    try:
+    with needs_extra("hub"):
         import huggingface_hub
-    except ImportError as error:
-        raise FerError('sharing networks needs the extra "hub"; pip install -e ".[hub]"') from error
     return huggingface_hub
 
 

@@ -17,12 +17,11 @@ from torch import nn
 
 from ..data.emotions import CLASS_SETS
 from ..data.faceset import IMAGE_SIZE
-from ..files import FerError, check_file, write_atomic
+from ..files import FerError, check_file, needs_extra, write_atomic
 from ..transforms.augmentation import normalise, views
 from .pretrained import Pretrained
 
 AGREEMENT = 1e-4  # largest difference of a probability between PyTorch and onnxruntime that is accepted
-_NEEDED = 'needs onnxruntime and onnxscript; pip install "fer_helpers[export]"'
 
 
 @dataclass(frozen=True)
@@ -171,11 +170,9 @@ def _explained(path: Path | str) -> Iterator[None]:
 
 
 def _runtime() -> Any:
-    try:
+    with needs_extra("export"):
         import onnxruntime
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise FerError(f"exporting to ONNX {_NEEDED}") from error
     return onnxruntime
 
 

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..analysis.attribution import attribute
 from ..data.emotions import CLASS_SETS
 from ..data.readers import MAX_IMAGE_PIXELS, read_photograph
-from ..files import FerError, check_file, write_atomic
-from ..viz.plots import COLORS, INK, use_style
+from ..files import FerError, check_file, needs_extra, write_atomic
+from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces
 from .pretrained import Pretrained, load_pretrained, probabilities
 
@@ -136,10 +135,8 @@ def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | Non
     if path.suffix.lower() not in FILMS:
         yield None, read_photograph(path)
         return
-    try:
+    with needs_extra("photo"):
         import cv2
-    except ImportError as error:
-        raise FerError(f'{path}: films need OpenCV; pip install "fer_helpers[photo]"') from error
     film = cv2.VideoCapture(str(check_file(path)))
     try:
         if film.get(cv2.CAP_PROP_FRAME_WIDTH) * film.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_IMAGE_PIXELS:
@@ -165,10 +162,13 @@ def annotate(photograph: np.ndarray, predictions: Sequence[FacePrediction],
     ``attribution`` is the network that answered: what spoke for each answer (occlusion, `attribution.attribute`) is
     then laid over the crop, orange for, blue against.
     """
+    if attribution is not None:
+        with needs_extra("lab"):
+            from ..analysis.attribution import attribute
     shown = list(predictions)[:6]
     height = 5.2 * min(photograph.shape[0] / photograph.shape[1], 1.2)
     rows = max(len(shown), round(height / 1.5), 1)  # a row is about 1.5 inches high, however few faces there are
-    figure = plt.figure(figsize=(9, max(height, 1.5 * rows) + 0.4), layout="constrained")
+    figure = Figure(figsize=(9, max(height, 1.5 * rows) + 0.4), layout="constrained")
     grid = figure.add_gridspec(rows, 3, width_ratios=[3.6, 0.9, 1.2])
     picture = figure.add_subplot(grid[:, 0])
     picture.imshow(photograph, cmap="gray", vmin=0, vmax=255)
@@ -205,9 +205,6 @@ def annotate(photograph: np.ndarray, predictions: Sequence[FacePrediction],
 def save_annotated(target: Path, photograph: np.ndarray, predictions: Sequence[FacePrediction],
                    attribution: Pretrained | None = None) -> None:
     """`annotate` as a PNG."""
-    use_style()
-    figure = annotate(photograph, predictions, attribution)
-    try:
+    with matplotlib.rc_context(STYLE):
+        figure = annotate(photograph, predictions, attribution)
         write_atomic(target, lambda path: figure.savefig(path, dpi=150, bbox_inches="tight"))
-    finally:
-        plt.close(figure)

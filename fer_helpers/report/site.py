@@ -33,7 +33,7 @@ from ..experiments.notebooks import WIDGET, Executed, absolute, execute, find_no
 from ..files import FerError, bar_options, explain_os_errors
 from ..training.config import TrainConfig
 from ..training.runs import Run, default_store, load_runs, markdown_table, recorded_runs, results_folder, run_table
-from ..viz import figures, plots
+from ..viz import figures, plots, use_style
 from . import summary
 
 PACKAGE = Path(__file__).parents[1]
@@ -230,7 +230,7 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
         (folder / path.name).write_text(_on_the_site(path.read_text(encoding="utf-8")), encoding="utf-8")
     try:
         verdicts = summary.verdicts()
-        plots.use_style()
+        use_style()
         summary.figure().savefig(folder / "findings.svg")
     except FerError:  # outside the repository nothing is recorded
         verdicts = ""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from ..files import hand_on
 
 if TYPE_CHECKING:
-    from .plots import COLORS, use_style
+    from .style import COLORS, use_style
 else:
     __getattr__ = hand_on(__name__, {
-        "COLORS": "plots", "use_style": "plots",
-    })
+        "COLORS": "style", "use_style": "style",
+    }, extra="lab")
 
 __all__ = ["COLORS", "use_style"]

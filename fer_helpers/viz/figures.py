@@ -21,7 +21,8 @@ from ..analysis.published import MatrixComparison
 from ..data.emotions import REGIONS
 from ..experiments.learning_rates import RateRange
 from ..training.methods import OUTCOMES
-from .plots import ACCENT, BASELINE, COLORS, INK, gallery
+from .plots import gallery
+from .style import ACCENT, BASELINE, COLORS, INK
 
 HELPS, HARMS = "#009e73", "#d55e00"
 

@@ -1,4 +1,4 @@
-"""Figures: one colour per emotion, one palette, one style. Every function takes tables or sets and returns a Figure.
+"""Figures. Every function takes tables or sets and returns a Figure.
 
 Figures that only one notebook draws are in `figures`.
 """
@@ -20,22 +20,7 @@ from ..data.faceset import FaceSet
 from ..metrics.evaluation import Evaluation, calibration_bins
 from ..transforms.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ..transforms.occlusions import OCCLUSIONS
-
-#: One colour per emotion, told apart in the common forms of colour blindness (after Okabe & Ito 2008).
-COLORS = {
-    "anger": "#d55e00", "disgust": "#8a7d00", "fear": "#7b3fa0", "happiness": "#e6a100", "sadness": "#0072b2",
-    "surprise": "#009e73", "neutral": "#7f7f7f",
-}
-INK, ACCENT, BASELINE = "#333333", "#0072b2", "#999999"
-
-
-def use_style() -> None:
-    """Set the project's figure style for this process; notebooks call it once."""
-    sns.set_theme(style="ticks", context="notebook", font_scale=0.9, rc={
-        "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True, "axes.titlelocation": "left",
-        "axes.titleweight": "bold", "axes.titlesize": "medium", "axes.spines.top": False, "axes.spines.right": False,
-        "axes.edgecolor": INK, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-        "legend.frameon": False, "image.cmap": "gray"})
+from .style import ACCENT, BASELINE, COLORS, INK
 
 
 def headline(figure: Figure, text: str) -> Figure:

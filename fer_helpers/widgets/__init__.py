@@ -16,6 +16,6 @@ else:
         "run_comparer": "comparer",
         "face_studio": "face_editor",
         "training_monitor": "monitor",
-    })
+    }, extra="lab")
 
 __all__ = ["confusion_browser", "face_browser", "face_studio", "run_comparer", "training_monitor"]

@@ -20,7 +20,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..viz.plots import ACCENT, COLORS
+from ..viz.style import ACCENT, COLORS
 
 Result = TypeVar("Result")
 

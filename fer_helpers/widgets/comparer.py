@@ -14,7 +14,7 @@ from ..metrics.intervals import Estimate
 from ..training.config import TrainConfig
 from ..training.runs import Run, compare_runs, default_store, load_runs
 from ..viz import plots
-from ..viz.plots import COLORS
+from ..viz.style import COLORS
 from .base import Explorer, curves, locked
 
 COLORS_OF_TWO = (COLORS["sadness"], COLORS["anger"])  # told apart in the common forms of colour blindness

@@ -20,6 +20,7 @@ from ..data.rendering import RANGES, FaceParams, render
 from ..data.synthetic import sample_params
 from ..inference.pretrained import Pretrained, load_pretrained, probabilities
 from ..viz import plots
+from ..viz.style import COLORS
 from .base import Explorer, Picture, bars, locked, text_on
 
 #: Fields of `rendering.FaceParams` by the tab that holds their sliders.
@@ -70,7 +71,7 @@ class FaceStudio(Explorer):
 
     def _preset(self, name: str) -> Button:
         return self._button(name, f"All action units of {name} at full strength", lambda _: self.express(name),
-                            plots.COLORS[name])
+                            COLORS[name])
 
     @staticmethod
     def _button(name: str, hint: str, do: Callable[[Button], object], color: str | None = None) -> Button:
@@ -145,9 +146,9 @@ class FaceStudio(Explorer):
         for name, image, (above, below) in zip(EMOTIONS, images, axes.T, strict=True):
             probs = face_probabilities(self.network, image)
             above.imshow(image, vmin=0, vmax=255, cmap="gray", interpolation="nearest")
-            above.set_title(name, color=plots.COLORS[name], loc="center")
+            above.set_title(name, color=COLORS[name], loc="center")
             above.set_axis_off()
-            below.barh([*probs], np.array([*probs.values()]), color=[plots.COLORS[emotion] for emotion in probs])
+            below.barh([*probs], np.array([*probs.values()]), color=[COLORS[emotion] for emotion in probs])
             below.set(xlim=(0, 1), xticks=[0, 1])
         axes[1, 0].invert_yaxis()
         return plots.headline(figure, "each emotion's action units, drawn at full strength, and the network's answer")

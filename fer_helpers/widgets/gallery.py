@@ -19,7 +19,7 @@ from ..inference.pretrained import Pretrained, probabilities
 from ..models import base
 from ..training.prediction import embed, predict_logits
 from ..training.runs import Run
-from ..viz import plots
+from ..viz.style import COLORS
 from .base import Background, Picture, bars, locked
 
 PAGE = 24  # faces
@@ -135,7 +135,7 @@ class Gallery(VBox):  # type: ignore[misc]  # ipywidgets has no types
         known, name = self.table.iloc[row], self.table.index[row]
         answer = f"→ {known['predicted']} {known['confidence']:.0%}" if known["predicted"] else known["split"]
         tile.show(int(row), self.faces.images[row], f"{known['true']}\n{note or answer}",
-                  f"{name}: labelled {known['true']}, {known['split']}", plots.COLORS[known["true"]])
+                  f"{name}: labelled {known['true']}, {known['split']}", COLORS[known["true"]])
         tile.mark(self.chosen)
 
     # --- the clicked face

@@ -28,7 +28,7 @@ from ..training.checkpoints import read_history
 from ..training.config import TrainConfig
 from ..training.runs import RETRAIN, Run, default_store, run_id, train_run
 from ..viz import plots
-from ..viz.plots import ACCENT, BASELINE
+from ..viz.style import ACCENT, BASELINE
 from .base import Explorer, curves, locked
 
 EVERY_SECONDS = 0.5  # between two looks into the folder

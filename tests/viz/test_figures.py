@@ -16,7 +16,7 @@ from fer_helpers.metrics import calibration
 from fer_helpers.metrics.evaluation import calibration_bins
 from fer_helpers.models.factory import create_model
 from fer_helpers.training.runs import predict_table
-from fer_helpers.viz import figures, plots
+from fer_helpers.viz import figures, plots, style
 
 pytestmark = pytest.mark.usefixtures("figure_style")
 
@@ -42,7 +42,7 @@ def test_bar_panels_share_one_order_and_one_scale_of_shares():
     left, middle, right = figure.axes
     assert left.get_xlim() == middle.get_xlim() != right.get_xlim()
     assert [bar.get_width() for bar in middle.patches] == pytest.approx([0.3, 0.6])
-    assert [bar.get_facecolor() for bar in left.patches] == [to_rgba(plots.COLORS[name]) for name in ("fear", "anger")]
+    assert [bar.get_facecolor() for bar in left.patches] == [to_rgba(style.COLORS[name]) for name in ("fear", "anger")]
     figure.canvas.draw()
     assert all("%" in label.get_text() for label in left.get_xticklabels())
     assert not any("%" in label.get_text() for label in right.get_xticklabels())
@@ -209,7 +209,7 @@ def test_widths_of_classes_are_drawn_in_their_colours():
     table = pd.DataFrame(0.5, index=["all", "fear"], columns=columns)
     figure = figures.class_widths(table)
     drawn = figure.axes[0].collections[-1].get_facecolors()
-    assert [matplotlib.colors.to_hex(color) for color in drawn] == [plots.COLORS["fear"], plots.INK]
+    assert [matplotlib.colors.to_hex(color) for color in drawn] == [style.COLORS["fear"], style.INK]
 
 
 def test_looks_and_meaning_label_every_word_and_every_pair():
@@ -330,7 +330,7 @@ def test_method_outcomes_have_a_panel_an_outcome_and_colour_what_stands():
     def colours(axis):
         return [to_rgba(line.get_color()) for line in axis.lines if line.get_marker() == "o"]
 
-    helps, harms, unsure = map(to_rgba, (figures.HELPS, figures.HARMS, plots.BASELINE))
+    helps, harms, unsure = map(to_rgba, (figures.HELPS, figures.HARMS, style.BASELINE))
     assert colours(figure.axes[0]) == [helps, unsure] and colours(figure.axes[1]) == [harms, helps]
     # A second network has marks of its own beside the first's, and names only where there are two.
     assert "short" not in texts(figure)

@@ -6,13 +6,13 @@ from conftest import texts
 
 from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.transforms.corruptions import corrupt
-from fer_helpers.viz import plots
+from fer_helpers.viz import plots, style
 
 pytestmark = pytest.mark.usefixtures("figure_style")
 
 
 def test_every_emotion_has_a_colour_of_its_own():
-    assert set(plots.COLORS) == set(EMOTIONS) and len(set(plots.COLORS.values())) == 7
+    assert set(style.COLORS) == set(EMOTIONS) and len(set(style.COLORS.values())) == 7
 
 
 def test_the_confusion_figure_states_every_rate_and_count(scores):
