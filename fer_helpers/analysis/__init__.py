@@ -7,27 +7,32 @@ from ..files import hand_on
 
 if TYPE_CHECKING:
     from .attribution import attribute, attribution_by_region
-    from .classical import compare_all, doubtful_labels, eigenface_regression, measure_leak
+    from .baselines import compare_all, eigenface_regression
     from .confusions import confusion_by_accuracy, confusion_correlation, pair_verdicts, rate_changes
     from .dataset_statistics import human_agreement, image_statistics
-    from .dynamics import first_steps, over_seeds, seed_differences
     from .embeddings import class_distances, looks_and_meaning, separation
     from .error_analysis import failure_types, region_importance
+    from .label_errors import doubtful_labels
+    from .leakage import measure_leak
     from .published import REPORTED
     from .robustness import corruption_errors
+    from .run_comparison import over_seeds, seed_differences
+    from .training_dynamics import first_steps
 else:
     __getattr__ = hand_on(__name__, {
         "attribute": "attribution", "attribution_by_region": "attribution",
-        "compare_all": "classical", "doubtful_labels": "classical", "eigenface_regression": "classical",
-        "measure_leak": "classical",
+        "compare_all": "baselines", "eigenface_regression": "baselines",
         "confusion_by_accuracy": "confusions", "confusion_correlation": "confusions", "pair_verdicts": "confusions",
         "rate_changes": "confusions",
         "human_agreement": "dataset_statistics", "image_statistics": "dataset_statistics",
-        "first_steps": "dynamics", "over_seeds": "dynamics", "seed_differences": "dynamics",
         "class_distances": "embeddings", "looks_and_meaning": "embeddings", "separation": "embeddings",
         "failure_types": "error_analysis", "region_importance": "error_analysis",
+        "doubtful_labels": "label_errors",
+        "measure_leak": "leakage",
         "REPORTED": "published",
         "corruption_errors": "robustness",
+        "over_seeds": "run_comparison", "seed_differences": "run_comparison",
+        "first_steps": "training_dynamics",
     }, extra="lab")
 
 __all__ = [

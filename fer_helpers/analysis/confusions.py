@@ -18,9 +18,9 @@ from ..data.faceset import FaceSet
 from ..files import FerError
 from ..metrics.evaluation import Evaluation
 from ..metrics.intervals import BOOTSTRAPS, Estimate, bootstrap_mean, difference, holm, percentiles, wilson
-from .classical import eigenface_regression, pixels, predict, unit_observer
+from .baselines import eigenface_regression, pixels, predict, unit_rater
 from .dataset_statistics import action_unit_means, human_agreement, mean_shares
-from .dynamics import over_seeds
+from .run_comparison import over_seeds
 
 #: The pairs that the original study called ambiguous.
 PAIRS = (("fear", "happiness"), ("anger", "happiness"))
@@ -115,7 +115,7 @@ def observer_shares(faces: FaceSet, limit: int = 10_000, seed: int = 0) -> tuple
     if faces.votes is not None:
         return "people", faces.only("test").vote_shares().double().numpy()
     if faces.action_units is not None:
-        return "an observer told the action units", unit_observer(faces, limit, seed)
+        return "an observer told the action units", unit_rater(faces, limit, seed)
     part = faces.limit_train(limit, seed)
     return "a linear classifier", predict(eigenface_regression(seed=seed), pixels(part.images), part,
                                           part.split == "train", part.split == "test")

@@ -16,7 +16,7 @@ from ..files import FerError
 from ..metrics.evaluation import compare
 from ..metrics.intervals import Estimate, difference, holm, wilson
 from ..training.prediction import predict_logits
-from .classical import unit_observer
+from .baselines import unit_rater
 from .dataset_statistics import asymmetry, human_agreement, image_statistics
 
 #: Types of failure in the order in which `failure_types` asks for them, each with what would mend it.
@@ -71,12 +71,12 @@ def label_support(faces: FaceSet) -> np.ndarray:
     """float64 (N,): how far each *test* image's label is what its face shows, 0..1; NaN where that is not known.
 
     Photographs: the share of FER+ votes for the label. Drawn faces: the probability that the label gets from an
-    observer who is told the drawn action units, not the picture (`classical.unit_observer`).
+    observer who is told the drawn action units, not the picture (`baselines.unit_rater`).
     """
     test = faces.only("test")
     if test.action_units is None:
         return human_agreement(test) if test.votes is not None else np.full(len(test), np.nan)
-    return np.asarray(unit_observer(faces)[np.arange(len(test)), test.labels.numpy()])
+    return np.asarray(unit_rater(faces)[np.arange(len(test)), test.labels.numpy()])
 
 
 # --- Types of failure ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..analysis.dynamics import begin_training
+from ..analysis.training_dynamics import begin_training
 from ..data.faceset import FaceSet
 from ..files import FerError
 from ..training.config import TrainConfig

@@ -16,8 +16,8 @@ from ..training.methods import OUTCOMES
 from ..transforms.corruptions import CORRUPTIONS
 from ..transforms.occlusions import OCCLUSIONS
 
-if TYPE_CHECKING:  # only a name in a signature; importing `classical` takes seconds
-    from ..analysis.classical import Leak
+if TYPE_CHECKING:  # only a name in a signature; importing `leakage` takes seconds
+    from ..analysis.leakage import Leak
 
 
 def listing(items: Iterable[str]) -> str:
@@ -197,7 +197,7 @@ def human_confusions(table: pd.DataFrame, count: int = 3) -> str:
 
 
 def label_doubts(table: pd.DataFrame) -> str:
-    """How well labels changed on purpose are found: a `classical.detection` table."""
+    """How well labels changed on purpose are found: a `label_errors.detection` table."""
     if "precision" not in table.index:
         return "confident learning flags no label, so it finds none of those that were changed on purpose"
     precision, recall, guessing = (table.loc[name] for name in ("precision", "recall", "guessing"))
@@ -208,7 +208,7 @@ def label_doubts(table: pd.DataFrame) -> str:
 
 
 def best_floor(table: pd.DataFrame) -> str:
-    """Which classifier of a `classical.compare_all` table is best, and by how much it beats each of the others."""
+    """Which classifier of a `baselines.compare_all` table is best, and by how much it beats each of the others."""
     best = table["better"].mode()[0]
     own = table[table["better"] == best]
     shown = [f"{row['worse']} by {points(row)}" for _, row in own.iterrows() if row["p"] < 0.05]
@@ -228,7 +228,7 @@ def _points(gap: Estimate, sign: int = 1) -> str:
 
 
 def seed_difference(first: str, second: str, table: pd.DataFrame, images: int, learned: bool = True) -> str:
-    """Which of two architectures is better, from `dynamics.seed_differences` on so many test images.
+    """Which of two architectures is better, from `run_comparison.seed_differences` on so many test images.
 
     ``learned``: whether at least one of them is shown to have; which of two guessers is luckier is no finding.
     """

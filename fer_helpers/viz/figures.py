@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from ..analysis.classical import Suspects
 from ..analysis.dataset_statistics import Eigenfaces
-from ..analysis.dynamics import FirstSteps
+from ..analysis.label_errors import Suspects
 from ..analysis.published import MatrixComparison
+from ..analysis.training_dynamics import FirstSteps
 from ..data.emotions import REGIONS
 from ..experiments.learning_rates import RateRange
 from ..training.methods import OUTCOMES

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from fer_helpers.analysis.classical import Leak
+from fer_helpers.analysis.leakage import Leak
 from fer_helpers.metrics.evaluation import compare, evaluate
 from fer_helpers.metrics.intervals import Estimate
 from fer_helpers.report import text as narrative

@@ -9,7 +9,7 @@ from conftest import texts
 from matplotlib.colors import to_rgba
 
 from fer_helpers.analysis import dataset_statistics, error_analysis, published
-from fer_helpers.analysis.dynamics import FirstSteps
+from fer_helpers.analysis.training_dynamics import FirstSteps
 from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.experiments.learning_rates import RateRange
 from fer_helpers.metrics import calibration

@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fer_helpers.analysis import dynamics
+from fer_helpers.analysis import training_dynamics
 from fer_helpers.files import FerError
 from fer_helpers.models.factory import create_model
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.optim import lr_factor
-from fer_helpers.training.runs import run_table, train_run
 from fer_helpers.training.trainer import prepare_faces
 from fer_helpers.transforms.augmentation import normalise
 
@@ -42,7 +41,7 @@ class Chain(nn.Module):
 
 
 def test_the_signal_is_the_product_of_what_the_layers_do_to_it(faces):
-    table = dynamics.signal_through_depth(Chain(2.0, 0.25), faces.images[:10])
+    table = training_dynamics.signal_through_depth(Chain(2.0, 0.25), faces.images[:10])
     assert list(table.index) == [0, 1, 2]
     np.testing.assert_allclose(table["signal"], [1, 2, 0.5], rtol=1e-5)
     batch = normalise(faces.images[:10]).numpy()
@@ -52,7 +51,7 @@ def test_the_signal_is_the_product_of_what_the_layers_do_to_it(faces):
 
 def test_images_that_are_all_alike_have_nothing_distinct(faces):
     same = faces.images[:1].expand(4, -1, -1)
-    table = dynamics.signal_through_depth(create_model("compact", 7, seed=0), same)
+    table = training_dynamics.signal_through_depth(create_model("compact", 7, seed=0), same)
     assert (table["distinct"] < 1e-3).all() and (table["signal"] > 0).all()
 
 
@@ -60,30 +59,30 @@ def test_images_that_are_all_alike_have_nothing_distinct(faces):
 def test_the_signal_is_measured_at_every_layer_and_leaves_the_network_as_it_was(arch, layers, faces):
     model = create_model(arch, 7, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    table = dynamics.signal_through_depth(model, faces.images[:4])
+    table = training_dynamics.signal_through_depth(model, faces.images[:4])
     assert len(table) == layers + 1 and table["distinct"].between(0, 1).all() and model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_batch_norm_is_probed_with_the_statistics_of_the_images(faces):
     model = create_model("compact", 7, seed=0)
-    scaled = dynamics.signal_through_depth(model, faces.images[:8])["signal"]
+    scaled = training_dynamics.signal_through_depth(model, faces.images[:8])["signal"]
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_var.fill_(100.0)
-    pd.testing.assert_series_equal(dynamics.signal_through_depth(model, faces.images[:8])["signal"], scaled)
+    pd.testing.assert_series_equal(training_dynamics.signal_through_depth(model, faces.images[:8])["signal"], scaled)
 
 
 def test_one_image_has_no_signal_to_compare(faces):
     with pytest.raises(FerError, match="two or more"):
-        dynamics.signal_through_depth(Chain(1.0), faces.images[:1])
+        training_dynamics.signal_through_depth(Chain(1.0), faces.images[:1])
 
 
 @pytest.mark.parametrize(("arch", "layers"), [("vgg16", 16), ("resnet50", 50)])
 def test_layer_gradients_name_every_layer_and_leave_the_network_as_it_was(arch, layers, faces):
     model = create_model(arch, 7, seed=0).eval()
     before = [p.clone() for p in model.parameters()]
-    values = dynamics.layer_gradients(model, faces.images[:8], faces.labels[:8])
+    values = training_dynamics.layer_gradients(model, faces.images[:8], faces.labels[:8])
     assert len(values) == layers and (values > 0).all() and not model.training
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
@@ -91,7 +90,7 @@ def test_layer_gradients_name_every_layer_and_leave_the_network_as_it_was(arch, 
 
 def test_the_first_steps_are_those_of_the_configured_rate(view):
     config = dataclasses.replace(SMALL, schedule="cosine", warmup_epochs=1.0)
-    result = dynamics.first_steps(config, view, 9)
+    result = training_dynamics.first_steps(config, view, 9)
     per_epoch = len(view.only("train")) // 14
     assert list(result.steps["rate"]) == [0.01 * lr_factor(config, number, per_epoch) for number in range(9)]
     assert result.gradients.shape == (9, 4) and (result.gradients > 0).all(axis=None) and not result.model.training
@@ -99,7 +98,7 @@ def test_the_first_steps_are_those_of_the_configured_rate(view):
 
 def test_watched_steps_train_the_network(view):
     config = dataclasses.replace(SMALL, optimizer="rmsprop", lr=1e-3, warmup_epochs=0.0, schedule="constant")
-    result = dynamics.first_steps(config, view, 24)
+    result = training_dynamics.first_steps(config, view, 24)
     assert result.steps["loss"].tail(5).mean() < 0.9 * result.steps["loss"].head(5).mean()
 
 
@@ -107,7 +106,7 @@ def test_a_watched_training_is_repeatable_and_leaves_the_global_generator_alone(
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    first, second = (dynamics.first_steps(SMALL, view, 3) for _ in range(2))
+    first, second = (training_dynamics.first_steps(SMALL, view, 3) for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     pd.testing.assert_frame_equal(first.steps, second.steps)
     pd.testing.assert_frame_equal(first.gradients, second.gradients)
@@ -116,8 +115,8 @@ def test_a_watched_training_is_repeatable_and_leaves_the_global_generator_alone(
 def test_the_gradients_of_the_first_step_are_those_of_its_batch(view):
     config = dataclasses.replace(SMALL, batch_size=len(view.only("train")), augmentation="none", precision="fp32")
     train, model = view.only("train"), create_model("simple_cnn", 7, seed=SMALL.seed)
-    expected = dynamics.layer_gradients(model, train.images, train.labels)
-    watched = dynamics.first_steps(config, view, 1).gradients.loc[1]
+    expected = training_dynamics.layer_gradients(model, train.images, train.labels)
+    watched = training_dynamics.first_steps(config, view, 1).gradients.loc[1]
     np.testing.assert_allclose(watched, expected, rtol=1e-3)
 
 
@@ -125,7 +124,7 @@ def test_the_gradients_of_the_first_step_are_those_of_its_batch(view):
     ({}, 1000, "raise epochs"), ({}, 0, "raise epochs"), ({"batch_size": 1000}, 2, "lower batch_size")])
 def test_steps_that_cannot_be_taken_are_refused(change, steps, match, view):
     with pytest.raises(FerError, match=match):
-        dynamics.first_steps(dataclasses.replace(SMALL, **change), view, steps)
+        training_dynamics.first_steps(dataclasses.replace(SMALL, **change), view, steps)
 
 
 class Softmax(nn.Module):
@@ -147,7 +146,7 @@ def test_sharpness_is_the_largest_eigenvalue_of_the_hessian(faces):
         return F.cross_entropy(F.adaptive_avg_pool2d(normalise(faces.images), 2).flatten(1) @ weight.T, faces.labels)
 
     hessian = torch.autograd.functional.hessian(loss, model.weight.detach()).reshape(28, 28)
-    found = dynamics.sharpness(model, faces.images, faces.labels, iterations=500, tolerance=1e-6)
+    found = training_dynamics.sharpness(model, faces.images, faces.labels, iterations=500, tolerance=1e-6)
     assert found == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=1e-3)
     assert model.weight.grad is None
 
@@ -157,41 +156,4 @@ def test_a_network_that_ignores_the_images_is_flat(faces):
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     model.classifier = nn.Identity()
-    assert dynamics.sharpness(model, faces.images[:4], faces.labels[:4]) == 0
-
-
-@pytest.fixture(scope="module")
-def runs(faces, tmp_path_factory):
-    store = tmp_path_factory.mktemp("dynamics")
-    # Two rates stand for two architectures: what is paired does not depend on the layers.
-    configs = [dataclasses.replace(SMALL, lr=rate, seed=seed, epochs=2) for rate in (0.01, 0.002) for seed in (0, 1)]
-    table = run_table(train_run(config, faces, store, progress=False) for config in configs)
-    return table.assign(arch=np.where(table["lr"] == 0.01, "fast", "slow"))
-
-
-def test_seeds_are_paired_and_pooled(runs):
-    table = dynamics.seed_differences(runs, "fast", "slow")
-    assert list(table.index) == ["seed 0", "seed 1", "all seeds"]
-    by_arch = runs.set_index(["arch", "seed"])["test_accuracy"]
-    for seed in (0, 1):
-        assert table.loc[f"seed {seed}", "value"] == pytest.approx(by_arch["fast", seed] - by_arch["slow", seed])
-    assert table.loc["all seeds", "value"] == pytest.approx(table["value"].iloc[:2].mean())
-    one = dynamics.seed_differences(runs[runs["seed"] == 1], "fast", "slow")
-    assert list(one.index) == ["seed 1", "all seeds"]
-
-
-def test_shares_over_seeds_are_those_of_all_answers(runs):
-    accuracy, confused = dynamics.over_seeds(runs), dynamics.over_seeds(runs, "fear", "happiness")
-    for arch, own in runs.groupby("arch"):
-        scores = [run.metrics["test"] for run in own["run"]]
-        assert accuracy.loc[arch, "value"] == pytest.approx(np.mean([s.accuracy.value for s in scores]))
-        rates = [s.rate("fear", "happiness").value for s in scores]
-        assert confused.loc[arch, "value"] == pytest.approx(np.mean(rates))
-        assert accuracy.loc[arch, "seeds"] == len(own) and accuracy.loc[arch, "images"] == scores[0].count
-        assert confused.loc[arch, "images"] == scores[0].confusion[scores[0].classes.index("fear")].sum()
-
-
-def test_runs_without_a_common_seed_do_not_pair(runs):
-    apart = runs[(runs["arch"] == "slow") == (runs["seed"] == 1)]
-    with pytest.raises(FerError, match="no seed in common"):
-        dynamics.seed_differences(apart, "fast", "slow")
+    assert training_dynamics.sharpness(model, faces.images[:4], faces.labels[:4]) == 0
