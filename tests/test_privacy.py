@@ -1,0 +1,52 @@
+"""Nothing leaves the machine unasked: no name is looked up, and no library writes down who asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from skimage import data
+
+ALONE = ["unshare", "--net", "--mount", sys.executable, str(Path(__file__).parent / "support" / "alone.py")]
+
+
+def alone(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with ``command`` behind a name server of our own, with ``home`` for a home."""
+    private = {"HOME": str(home), "FER_RUNS": str(home.parent / "runs"), "FER_CACHE": str(home.parent / "cache"),
+               "MPLCONFIGDIR": str(home.parent / "matplotlib")}
+    # CI is a variable that alone keeps some libraries quiet; users have none.
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "XDG_CACHE_HOME")}
+    return subprocess.run([*ALONE, sys.executable, *command], cwd=home.parent, capture_output=True, text=True,
+                          check=False, timeout=400, env=environment | private)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespaces() -> None:
+    if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root on Linux may make a network of its own")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    Image.fromarray(data.astronaut()).save(tmp_path / "photo.png")
+    return tmp_path / "home"
+
+
+def test_a_look_up_would_be_seen(home):
+    done = alone("-c", "import socket\ntry: socket.getaddrinfo('somewhere.example', 80)\nexcept OSError: pass", home=home)
+    assert done.stdout.splitlines()[-1] == "looked up: ['somewhere.example']"
+
+
+@pytest.mark.parametrize("arguments", [
+    ["predict", "photo.png", "--out", "answers", "--attribution"],
+    ["export", "--onnx", "faces.onnx", "--data", "faces"],
+    ["train", "arch=simple_cnn", "epochs=1", "batch_size=32", "--data", "faces"]], ids=lambda words: words[0])
+def test_a_command_looks_nothing_up_and_leaves_nothing_at_home(home, folder, arguments):
+    (home.parent / "faces").symlink_to(folder)
+    done = alone("-c", "from fer_helpers.cli import main; main()", *arguments, home=home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "looked up: []"
+    assert [path for path in home.rglob("*") if path.is_file()] == []
