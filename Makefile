@@ -22,8 +22,11 @@ JOBS    ?= 4
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 ifneq ($(strip $(FER_DATA)),)
-# Kernels start in other folders: a path must not depend on this one. Names such as "synthetic" stay as they are.
-export FER_DATA := $(or $(realpath $(FER_DATA)),$(FER_DATA))
+# Kernels start in other folders: a path must not depend on this one. Names such as "synthetic" stay as they are. Make's
+# own functions would take a path with a space for two.
+override FER_DATA := $(shell $(PYTHON) -c 'import os, sys; path = os.path.expanduser(sys.argv[1]); \
+  print(os.path.realpath(path) if os.path.exists(path) else path)' '$(subst ','\'',$(FER_DATA))')
+export FER_DATA
 endif
 
 # Threads that wait for each other must sleep, not spin: spinning makes torch several times slower as soon as
