@@ -36,7 +36,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_a_look_up_would_be_seen(home):
-    done = alone("-c", "import socket\ntry: socket.getaddrinfo('somewhere.example', 80)\nexcept OSError: pass", home=home)
+    question = "import socket\ntry: socket.getaddrinfo('somewhere.example', 80)\nexcept OSError: pass"
+    done = alone("-c", question, home=home)
     assert done.stdout.splitlines()[-1] == "looked up: ['somewhere.example']"
 
 

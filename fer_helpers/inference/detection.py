@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from PIL import Image
 from skimage import data as skimage_data
 from skimage.feature import Cascade
 from torch.nn import functional as F
+from torchvision.ops import nms
 from tqdm.auto import tqdm
 
 from ..data.faceset import IMAGE_SIZE, FaceSet
-from ..files import FerError, bar_options, explain_os_errors
+from ..files import FerError, bar_options, explain_os_errors, needs_extra
 
 Box = tuple[float, float, float, float]
 Points = tuple[tuple[float, float], tuple[float, float]]
@@ -30,6 +32,11 @@ DETECTORS = ("retinaface", "cascade")
 EYES = ((16.0, 18.8), (33.0, 18.7))
 #: RetinaFace misses faces in smaller pictures; in larger ones a close face outgrows its largest anchors of 512 pixels.
 _MIN_SIDE, _MAX_SIDE = 192, 800
+#: Width in pixels of the smallest faces that are looked for; of smaller ones few are found (benchmarks/detection.py).
+SMALLEST_FACE = 60
+#: Of a picture that is looked at in tiles, pixels that neighbours share: larger faces were found where it was smaller.
+_OVERLAP = 160
+_NETWORK_SMALLEST = 30  # width in pixels of the smallest faces that RetinaFace finds
 _MAX_OVERSAMPLING = 16  # a crop shows 48 pixels; averaging over more than 16² points each changes nothing visible
 
 
@@ -86,14 +93,13 @@ def find_faces(photograph: np.ndarray, detector: str = "auto") -> list[DetectedF
     find = {"retinaface": _retinaface, "cascade": _cascade}[choose_detector(detector)]
     grey = torch.from_numpy(_grey(photograph))
     scale = max(1, _MIN_SIDE / min(photograph.shape[:2])) * min(1, _MAX_SIDE / max(photograph.shape[:2]))
-    found = []
-    for box, score, eyes in find(_resized(photograph, scale)):
-        left, top, right, bottom = (value / scale for value in box)
-        if eyes:
-            eyes = _pair((x / scale, y / scale) for x, y in eyes)
-        found.append(DetectedFace((left, top, right, bottom), score, eyes,
-                                  crop_face(grey, _place((left, top, right, bottom), eyes))))
-    return sorted(found, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
+    found = [_moved(one, scale) for one in find(_resized(photograph, scale))]
+    if find is _retinaface:
+        while (scale := 2 * scale) < 2 * _NETWORK_SMALLEST / SMALLEST_FACE:
+            found += _in_tiles(photograph, min(scale, _NETWORK_SMALLEST / SMALLEST_FACE))
+        found = _once(found)
+    faces = [DetectedFace(box, score, eyes, crop_face(grey, _place(box, eyes))) for box, score, eyes in found]
+    return sorted(faces, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
 
 
 def crop_face(grey: torch.Tensor, eyes: Points) -> torch.Tensor:
@@ -172,11 +178,41 @@ def _pair(points: Iterable[tuple[float, float]]) -> Points:
 
 
 def _retinaface(photograph: np.ndarray) -> Iterator[Found]:
-    from retinaface import detect_faces
+    with needs_extra("photo"):
+        try:
+            from retinaface import detect_faces
+        except ModuleNotFoundError:
+            raise
+        except ImportError as error:  # of OpenCV, which it imports: a library of the system is missing
+            raise FerError(f"OpenCV cannot be loaded ({error}); install what it misses (libGL: package libgl1), or "
+                           "pip install opencv-python-headless, which does without") from error
 
     for face in detect_faces(photograph):
         box = (face.x, face.y, face.x + face.width, face.y + face.height)
         yield box, face.score, _pair(sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2]))
+
+
+def _in_tiles(photograph: np.ndarray, scale: float) -> Iterator[Found]:
+    """Faces no larger than tiles overlap, in pixels of the photograph."""
+    picture = _resized(photograph, scale)
+    starts = [range(0, max(1, side - _OVERLAP), _MAX_SIDE - _OVERLAP) for side in picture.shape[:2]]
+    for top, left in itertools.product(*starts):
+        for one in _retinaface(np.ascontiguousarray(picture[top:top + _MAX_SIDE, left:left + _MAX_SIDE])):
+            if max(one[0][2] - one[0][0], one[0][3] - one[0][1]) < _OVERLAP:
+                yield _moved(one, scale, left, top)
+
+
+def _moved(found: Found, scale: float, left: float = 0, top: float = 0) -> Found:
+    """From pixels of a part that begins at (left, top) of a picture scaled by ``scale`` to pixels of the picture."""
+    (x0, y0, x1, y1), score, eyes = found
+    box = (x0 + left) / scale, (y0 + top) / scale, (x1 + left) / scale, (y1 + top) / scale
+    return box, score, eyes and _pair(((x + left) / scale, (y + top) / scale) for x, y in eyes)
+
+
+def _once(found: list[Found]) -> list[Found]:
+    """Of boxes that overlap by two fifths of what both cover, the one with the best score, as within the detector."""
+    boxes = torch.tensor([box for box, _, _ in found]).reshape(-1, 4)
+    return [found[index] for index in nms(boxes, torch.tensor([score for _, score, _ in found]), 0.4).tolist()]
 
 
 def _cascade(photograph: np.ndarray) -> Iterator[Found]:

@@ -6,7 +6,8 @@ import torch
 from corpus import votes_text
 from hypothesis import given
 from hypothesis import strategies as st
-from skimage.data import astronaut
+from PIL import Image
+from skimage.data import astronaut, coffee
 from typer.testing import CliRunner
 
 from fer_helpers.cli import app
@@ -164,3 +165,19 @@ def test_an_empty_picture_and_an_unknown_detector_are_refused():
         find_faces(np.zeros((0, 5, 3), np.uint8))
     with pytest.raises(FerError, match="choose one of retinaface, cascade or auto"):
         find_faces(astronaut(), "haar")
+
+
+@pytest.mark.parametrize(("width", "face"), [(6000, 100), (3000, 80), (1500, 60)])
+def test_small_faces_of_a_large_photograph_are_found_once_each(width, face):
+    pytest.importorskip("retinaface")
+    head = Image.fromarray(astronaut()).crop((120, 0, 330, 260))  # its face is 101 pixels wide
+    head = head.resize((210 * face // 101, 260 * face // 101))
+    picture = Image.fromarray(coffee()).resize((width, width * 2 // 3))
+    places = [((2 * column + 1) * width // 8, (2 * row + 1) * width // 9) for row in range(3) for column in range(4)]
+    for x, y in places:
+        picture.paste(head, (x - head.width // 2, y - head.height // 2))
+    faces = find_faces(np.asarray(picture), "retinaface")
+    centres = {((one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2) for one in faces}
+    missed = [place for place in places if min(np.hypot(*np.subtract(place, centre)) for centre in centres) > face]
+    assert len(missed) <= (0 if face >= 80 else 2) and len(faces) == len(places) - len(missed)
+    assert np.mean([one.box[2] - one.box[0] for one in faces]) == pytest.approx(face, rel=0.2)
