@@ -81,8 +81,8 @@ def endless(trainer: Trainer) -> Iterator[None]:
     random, size = torch.Generator().manual_seed(0), trainer.config.batch_size
     batches = (torch.randint(len(trainer.hard_labels), (size,), generator=random) for _ in iter(int, 1))
     trainer.model.train()
-    for number, index in enumerate(trainer.window.follow(batches)):
-        trainer.step(number, 0.01, index, draw(size, random, policy(trainer.config.augmentation)))
+    for number, (index, pixels) in enumerate(trainer.pixels.iterate(batches)):
+        trainer.step(number, 0.01, index, draw(size, random, policy(trainer.config.augmentation)), pixels)
         yield
 
 
