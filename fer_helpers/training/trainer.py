@@ -193,7 +193,7 @@ class Trainer:
         batches = _batches(len(self.hard_labels), config.batch_size, random, self.steps_per_epoch)
         for number, (index, pixels) in enumerate(self.pixels.iterate(batches), epoch * self.steps_per_epoch):
             rate = config.rate * lr_factor(config, number, self.steps_per_epoch) * self.plateau
-            loss, hits, norm = self.step(number, rate, index, draw(len(index), random, how), pixels)
+            loss, hits, norm = self.step(rate, index, draw(len(index), random, how), pixels)
             losses.append(loss)
             norms.append(norm)
             counts.append(len(index))
@@ -224,13 +224,12 @@ class Trainer:
         if not better and config.schedule == "plateau" and self.since_better % 3 == 0:
             self.plateau /= 2
 
-    def step(self, number: int, rate: float, index: torch.Tensor, draws: torch.Tensor,
+    def step(self, rate: float, index: torch.Tensor, draws: torch.Tensor,
              pixels: Sequence[torch.Tensor] | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Train on one batch.
 
         Parameters
         ----------
-        number : of the step, from 0.
         rate : learning rate.
         index : int64 (B,), which train images; of the whole batch, also in a team.
         draws : (B, `augmentation.DRAWS`), see `augmentation.draw`.

@@ -1,5 +1,6 @@
 import os
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -242,6 +243,9 @@ def test_errors_under_stress_are_kept_with_the_run():
     pd.testing.assert_frame_equal(methods.stress(run, few, images=12), first, check_dtype=False)
     path.write_text(path.read_text().replace(",jpeg,", ",kept,"))  # what was kept is read, not measured again
     assert "kept" in methods.stress(run, few, images=12)
+    alive = weakref.ref(few)
+    del few
+    assert alive() is None  # what was measured keeps no data set
 
 
 def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path, monkeypatch):

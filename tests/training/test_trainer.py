@@ -667,9 +667,9 @@ def test_every_image_counts_once_in_the_loss_and_the_accuracy_of_an_epoch(view, 
     config = replace(TINY, drop_last=False, lr=1e-30, epochs=1)
     few, seen, step = view.limit_train(41), [], Trainer.step
 
-    def watched(self, number, rate, index, *rest):
+    def watched(self, rate, index, *rest):
         seen.append(index)
-        return step(self, number, rate, index, *rest)
+        return step(self, rate, index, *rest)
 
     monkeypatch.setattr(Trainer, "step", watched)
     found = fit_quietly(config, few).history.iloc[0]
