@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 import weakref
@@ -234,7 +235,11 @@ def test_no_difference_is_claimed_too_often_where_there_is_none():
 def test_errors_under_stress_are_kept_with_the_run():
     few = easy_faces(train=12, test=4)
     run = train_run(replace(TINY, arch="simple_cnn", epochs=4), few, progress=False)
-    first = methods.stress(run, few, images=12)
+    shown = replace(few)
+    first, alive = methods.stress(run, shown, images=12), weakref.ref(shown)
+    del shown
+    gc.collect()
+    assert alive() is None  # what was measured keeps no data set
     assert list(first.columns) == COUNTED and len(first) == 12 and first.index.is_unique
     assert first.to_numpy().min() >= 0 and first[list(HARDER)].max(axis=None) <= 5
     answered = run.predictions.query("split == 'test'").set_index("id").loc[first.index]
@@ -243,9 +248,6 @@ def test_errors_under_stress_are_kept_with_the_run():
     pd.testing.assert_frame_equal(methods.stress(run, few, images=12), first, check_dtype=False)
     path.write_text(path.read_text().replace(",jpeg,", ",kept,"))  # what was kept is read, not measured again
     assert "kept" in methods.stress(run, few, images=12)
-    alive = weakref.ref(few)
-    del few
-    assert alive() is None  # what was measured keeps no data set
 
 
 def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path, monkeypatch):
