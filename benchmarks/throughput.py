@@ -63,11 +63,9 @@ def our_steps(trainer: Trainer) -> Iterator[None]:
     """Endless steps of our engine, augmentation included."""
     random, size = torch.Generator().manual_seed(0), trainer.config.batch_size
     trainer.model.train()
-    number = 0
     while True:
         index = torch.randint(len(trainer.hard_labels), (size,), generator=random)
-        trainer.step(number, 0.01, index, draw(size, random))
-        number += 1
+        trainer.step(0.01, index, draw(size, random))
         yield
 
 
@@ -75,7 +73,7 @@ def step_flops(trainer: Trainer) -> int:
     """Floating-point operations, forward and backward, of one step per image."""
     index = torch.arange(trainer.config.batch_size)
     with FlopCounterMode(display=False) as counter:
-        trainer.step(0, 0.0, index, torch.zeros(len(index), DRAWS))
+        trainer.step(0.0, index, torch.zeros(len(index), DRAWS))
     return counter.get_total_flops() / len(index)
 
 

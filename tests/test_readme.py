@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from fer_helpers import cli
 from fer_helpers.files import FerError
 from fer_helpers.models import architectures, base
+from fer_helpers.models.heads import RegionPool
 from fer_helpers.report import claims, summary
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.trainer import prepare_faces
@@ -77,7 +78,8 @@ def test_the_architecture_it_adds_is_short_and_learns(monkeypatch, faces):
     view = prepare_faces(TrainConfig(classes=6), faces)
     config = TrainConfig(arch="tiny", classes=6, epochs=15, batch_size=16, augmentation="none", lr=0.01)
     assert fit_quietly(config, view).history["val_accuracy"].max() > 0.5
-    bare = fit_quietly(replace(config, epochs=1, batch_norm=False), view)
+    bare = fit_quietly(replace(config, epochs=1, batch_norm=False, head="regions"), view)
+    assert isinstance(bare.model.pool, RegionPool)
     assert not any("running_mean" in name for name in bare.model.state_dict())
 
 

@@ -117,7 +117,7 @@ def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
                            "beginning; raise epochs")
         for number, (index, draws) in enumerate(itertools.islice(batches, steps)):
             rate = config.rate * lr_factor(config, number, trainer.steps_per_epoch)
-            rows.append((rate, trainer.step(number, rate, index, draws)[0].item()))
+            rows.append((rate, trainer.step(rate, index, draws)[0].item()))
             gradients.append(_gradients(trainer.model))
     count = pd.RangeIndex(1, steps + 1, name="step")
     layers = pd.RangeIndex(1, len(gradients[0]) + 1, name="layer")

@@ -10,8 +10,8 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .pixels import PART
-
+#: Images looked at or written at a time where all of them may be more than memory holds.
+PART = 4096
 #: Images beyond which near copies are not looked for: comparing every pair takes minutes here, hours of two millions.
 MOST_COMPARED = 200_000
 _MOST_CORRELATIONS = 1 << 26  # held at a time, a quarter of a gigabyte

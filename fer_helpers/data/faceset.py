@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ..files import FerError, digest
-from .duplicates import exact_groups, near_groups
+from .duplicates import PART, exact_groups, near_groups
 from .emotions import REGIONS, VOTE_COLUMNS, class_set
-from .pixels import PART, DiskImages
 
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
 #: Fields of a `FaceSet` that not every source has.
 OPTIONAL = ("votes", "action_units", "regions")
+#: Images of a set on disk that may be read into memory at once: half a gigabyte.
+MAX_IN_MEMORY = 200_000
+_PIXELS = ("images", "regions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,9 @@ class FaceSet:
 
     Attributes
     ----------
-    images : uint8 tensor (N, 48, 48), 0 black to 255 white; of a set from `readers.map_faces`, `pixels.DiskImages`.
+    images : uint8 tensor (N, 48, 48), 0 black to 255 white. That of a set on disk (`readers.map_faces`) is mapped from
+        its file and must not be written to. Part of a set gathers its images when they are first asked for, which is
+        a `FerError` where more than `MAX_IN_MEMORY` would be read from disk: take fewer, or see `parts`.
     labels : int64 tensor (N,), index into ``classes``.
     ids : str array (N,), unique name of each image.
     split : str array (N,), each "train", "val" or "test".
@@ -39,7 +43,7 @@ class FaceSet:
     action_units : float32 tensor (N, 13), intensity 0..1 of each of `emotions.ACTION_UNITS`, or None.
         Known only for synthetic faces.
     regions : uint8 tensor (N, 48, 48); bit k is set where a pixel belongs to the k-th of `emotions.REGIONS`, or None.
-        Known only for synthetic faces.
+        Known only for synthetic faces. Gathered as ``images`` are.
     source : where the data came from, for titles and reports.
     notes : what reading had to change (conversions, skipped files), one sentence each.
     """
@@ -51,17 +55,18 @@ class FaceSet:
     classes: tuple[str, ...]
     votes: torch.Tensor | None = None
     action_units: torch.Tensor | None = None
-    regions: torch.Tensor | None = None
+    regions: torch.Tensor | None = field(default_factory=lambda: None)  # an attribute of the class would hide a view's
     source: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        count = len(self.images)
-        if self.images.dtype != torch.uint8 or self.images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        images = vars(self).get("images")  # a view has none yet
+        if images is not None and (images.dtype != torch.uint8 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE)):
             raise FerError(f"{self.source}: images must be uint8 (N, {IMAGE_SIZE}, {IMAGE_SIZE}), "
-                           f"got {self.images.dtype} {tuple(self.images.shape)}")
+                           f"got {images.dtype} {tuple(images.shape)}")
+        count = len(self if images is None else images)
         for name in ("labels", "ids", "split", *OPTIONAL):
-            column = getattr(self, name)
+            column = vars(self).get(name)
             if column is not None and len(column) != count:
                 raise FerError(f"{self.source}: {len(column)} {name} for {count} images")
         if count and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
@@ -74,12 +79,45 @@ class FaceSet:
             raise FerError(f"{self.source}: unknown split {sorted(unknown)}; use one of {SPLITS}")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
+
+    if not TYPE_CHECKING:  # to a type checker every name would be an attribute
+        def __getattr__(self, name: str) -> Any:
+            if name not in _PIXELS or "_origin" not in vars(self):
+                raise AttributeError(name)
+            root, rows = vars(self)["_origin"]
+            if self.streamed and not isinstance(rows, slice):
+                raise FerError(f"{self.source}: {name} would read {len(self):,} faces into memory; take "
+                               f"{MAX_IN_MEMORY:,} of them or fewer first (FaceSet.take, FaceSet.limit_train)")
+            column = getattr(root, name)
+            vars(self)[name] = None if column is None else column[rows]
+            return vars(self)[name]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return vars(self).get("_reopen") or super().__reduce_ex__(protocol)  # pixels on disk are not copied
+
+    @property
+    def origin(self) -> tuple[FaceSet, np.ndarray]:
+        """The set as it was read, whose ``images`` are at hand however many they are, and int64 (N,), which of its
+        rows this one has."""
+        root, rows = vars(self).get("_origin", (self, slice(None)))
+        return root, np.arange(len(root))[rows] if isinstance(rows, slice) else rows
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the images are on disk and too many to be read into memory at once."""
+        root, _ = vars(self).get("_origin", (self, None))
+        return "_reopen" in vars(root) and len(self) > MAX_IN_MEMORY
+
+    def parts(self, size: int = PART) -> Iterator[torch.Tensor]:
+        """The images in order, ``size`` at a time, each part read when it is asked for."""
+        root, rows = self.origin
+        return (root.images[rows[start:start + size]] for start in range(0, len(rows), size))
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change whenever an image, label, id, split, class or vote changes."""
-        pixels = (part.contiguous().numpy() for part in self.images.split(PART))
+        pixels = (part.numpy() for part in self.parts())
         votes = b"" if self.votes is None else self.votes.numpy().tobytes()
         return digest((len(self) * IMAGE_SIZE**2, pixels), self.labels.numpy().tobytes(), _lines(self.ids),
                       _lines(self.split), "\n".join(self.classes), votes)
@@ -108,11 +146,9 @@ class FaceSet:
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else np.ascontiguousarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
-        known: dict[str, Any] = {name: column.take(index) if isinstance(column, DiskImages) else column[rows]
-                                 for name in ("images", "labels", *OPTIONAL)
-                                 if (column := getattr(self, name)) is not None}
-        part = dataclasses.replace(self, ids=self.ids[index], split=self.split[index], **known)
-        return part._inherit(self, index)
+        known = {name: column[rows] for name in ("labels", "votes", "action_units")
+                 if (column := getattr(self, name)) is not None}
+        return self._view(index, ids=self.ids[index], split=self.split[index], **known)
 
     def only(self, split: str) -> FaceSet:
         """The images of one split."""
@@ -131,7 +167,7 @@ class FaceSet:
         renumber = np.array([number.get(name, -1) for name in self.classes])
         labels = renumber[self.labels.numpy()]
         part = self.take(labels >= 0)
-        view = dataclasses.replace(part, classes=names, labels=torch.from_numpy(labels[labels >= 0]))._inherit(part)
+        view = part._view(classes=names, labels=torch.from_numpy(labels[labels >= 0]))
         for split in ("train", "test"):
             counts = view.counts()[split]
             if empty := [name for name in names if counts[name] == 0]:
@@ -185,7 +221,7 @@ class FaceSet:
             chosen.extend(own[:min(take, len(own) - 1)])
         split = self.split.astype("<U5")
         split[pool] = np.where(np.isin(group, chosen), "val", "train")
-        return dataclasses.replace(self, split=split)._inherit(self)
+        return self._view(split=split)
 
     def split_last(self, fraction: float) -> FaceSet:
         """Move the last ``fraction`` of train in folder order, classes by their names, to "val", as Keras's
@@ -201,7 +237,7 @@ class FaceSet:
         order = pool[np.argsort(np.array(self.classes)[self.labels.numpy()[pool]], kind="stable")]
         split = self.split.astype("<U5")
         split[order] = np.where(np.arange(len(order)) < int(len(order) * (1 - fraction)), "train", "val")
-        return dataclasses.replace(self, split=split)._inherit(self)
+        return self._view(split=split)
 
     def limit_train(self, count: int, seed: int = 0) -> FaceSet:
         """Keep ``count`` random train images with the class shares unchanged (at least one each).
@@ -255,14 +291,19 @@ class FaceSet:
         votes = self.votes[:, [VOTE_COLUMNS.index(name) for name in self.classes]]
         return votes / votes.sum(1, keepdim=True)
 
-    def _inherit(self, parent: FaceSet, index: np.ndarray | slice = slice(None)) -> FaceSet:
-        """Remember the set this one was taken from: near copies are found once, there, because that costs seconds.
+    def _view(self, index: np.ndarray | slice = slice(None), **columns: Any) -> FaceSet:
+        """This set with other ``columns``, or the images at ``index`` of it, whose columns these are.
 
-        That is the set as it was read: views between it and this one need not be kept, names of millions of images.
+        It keeps the set as it was read, for the pixels, and because near copies are found there once, which costs
+        seconds; views between that and this one need not be kept, names of millions of images.
         """
-        root, rows = vars(parent).get("_origin", (parent, slice(None)))
-        vars(self)["_origin"] = root, index if isinstance(rows, slice) else rows[index]
-        return self
+        root, rows = vars(self).get("_origin", (self, slice(None)))
+        view = object.__new__(FaceSet)
+        vars(view).update({known.name: vars(self)[known.name] for known in dataclasses.fields(self)
+                           if known.name not in _PIXELS} | columns,
+                          _origin=(root, index if isinstance(rows, slice) else rows[index]))
+        view.__post_init__()
+        return view
 
 
 def _check_fraction(fraction: float) -> None:

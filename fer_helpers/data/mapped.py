@@ -1,4 +1,4 @@
-"""A data set as a folder whose pixels stay on disk, for more faces than fit in memory: written in parts, then opened.
+"""A data set as a folder whose pixels stay on disk, for more faces than fit in memory: written in parts, then mapped.
 
 ``images.npy`` (and ``regions.npy``) hold pixels as numpy does, ``columns.npz`` all the rest of a `FaceSet`, and
 ``faces.json`` how long the files are, when they were written and what they hashed to.
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import numpy as np
 import torch
 
 from ..files import FerError, check_unpacked, explain_os_errors, read_json, write_json
+from .duplicates import PART
 from .faceset import IMAGE_SIZE, OPTIONAL, FaceSet
-from .pixels import PART, WRITE_AGAIN, DiskImages
 
 MANIFEST = "faces.json"
+WRITE_AGAIN = "write it again into another folder with fer data cache"
 _IMAGES, _REGIONS, _COLUMNS = "images.npy", "regions.npy", "columns.npz"
 _MOST_OF_FACE = 4096  # bytes of `columns.npz` for a face: 300 usually, more where names are long
 _FORMAT = 1
@@ -40,7 +42,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         if self.target.exists():
-            raise FerError(f"{self.target}: already exists; delete it or choose another folder")
+            raise FerError(f"{self.target}: already exists; choose another folder")
         with explain_os_errors(self.target, "writing"), contextlib.ExitStack() as stack:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(
@@ -59,13 +61,13 @@ class Writer:
             self.file.write(np.ascontiguousarray(images, dtype=np.uint8).data)
         self.count += len(images)
 
-    def images(self) -> DiskImages:
+    def images(self) -> torch.Tensor:
         """What was appended, for the `FaceSet` to `keep`."""
         with explain_os_errors(self.target, "writing"):
             _write_header(self.file, self.count)
             self.file.seek(0, os.SEEK_END)
             self.file.flush()
-        return DiskImages(self.folder / _IMAGES)
+        return _map(self.folder / _IMAGES)
 
     def keep(self, faces: FaceSet) -> None:
         """Finish the folder; the images of ``faces`` are those appended, in that order."""
@@ -121,18 +123,35 @@ def open_mapped(folder: Path | str, source: str = "") -> FaceSet:
             columns = {name: stored[name] for name in stored.files}
         known: dict[str, Any] = {name: torch.from_numpy(columns[name]) for name in OPTIONAL if name in columns}
         if _REGIONS in manifest["files"]:
-            known["regions"] = DiskImages(folder / _REGIONS)
-        images: Any = DiskImages(folder / _IMAGES)  # stands in for a tensor
-        faces = FaceSet(images, torch.from_numpy(columns["labels"]), columns["ids"],
+            known["regions"] = _map(folder / _REGIONS)
+        faces = FaceSet(_map(folder / _IMAGES), torch.from_numpy(columns["labels"]), columns["ids"],
                         columns["split"], tuple(manifest["classes"]), **known, source=source or str(folder),
                         notes=tuple(manifest["notes"]))
         # Known already: finding either again would read every pixel.
-        vars(faces).update(fingerprint=manifest["fingerprint"], groups=columns["groups"])
+        vars(faces).update(fingerprint=manifest["fingerprint"], groups=columns["groups"],
+                           _reopen=(open_mapped, (folder, source)))
     except FerError:
         raise
     except Exception as error:  # an edited manifest may lack anything, or hold it in another form
         raise FerError(f"{folder / MANIFEST}: does not describe this folder ({error!r}); {WRITE_AGAIN}") from error
     return faces
+
+
+def _map(path: Path) -> torch.Tensor:
+    """uint8 (N, 48, 48): the pixels in a file, read when they are looked at, in pages that the system may take back.
+
+    Mapped for reading only, although torch knows no such tensor and writing to it ends the process: Linux refuses a
+    map to be written to that is larger than its memory.
+    """
+    try:
+        with explain_os_errors(path, "reading"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            pixels = np.lib.format.open_memmap(path, mode="r")
+            if pixels.dtype != np.uint8 or pixels.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+                raise ValueError(f"{pixels.dtype} {pixels.shape} are no images")
+            return torch.from_numpy(pixels)
+    except ValueError as error:
+        raise FerError(f"{path}: holds no images ({error}); {WRITE_AGAIN}") from error
 
 
 def _check(path: Path, known: dict[str, Any]) -> None:

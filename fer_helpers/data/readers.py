@@ -118,8 +118,7 @@ def map_faces(source: str | Path | None, target: str | Path, *, votes: str | Pat
             faces = load_faces(source, votes=votes)
             for part in faces.images.split(_BLOCK):
                 writer.append(part.numpy())
-            images: Any = writer.images()  # stand in for a tensor
-            faces = dataclasses.replace(faces, images=images)
+            faces = dataclasses.replace(faces, images=writer.images())
         else:
             with open_source(path) as files:
                 faces = _read(files, source, find_votes(files, votes), votes is not None, progress, writer)
@@ -428,9 +427,8 @@ def _read_votes(table: Table) -> tuple[list[str], list[str], np.ndarray]:
 
 # Assembly and cache
 
-def _face_set(images: Any, emotions: list[str], ids: list[str], splits: list[str],
+def _face_set(images: torch.Tensor, emotions: list[str], ids: list[str], splits: list[str],
               notes: tuple[str, ...] = ()) -> FaceSet:
-    # The images are a tensor or, on disk, what stands in for one.
     classes = tuple(name for name in EMOTIONS if name in set(emotions))
     number = {name: label for label, name in enumerate(classes)}
     return FaceSet(images, torch.tensor([number[name] for name in emotions]), np.array(ids),

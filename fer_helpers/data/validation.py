@@ -14,7 +14,6 @@ from scipy.stats import fisher_exact
 from ..metrics.intervals import holm
 from .duplicates import MOST_COMPARED
 from .faceset import FaceSet
-from .pixels import PART
 
 MIN_CONTRAST = 2.0  # standard deviation in grey levels below which no face can be seen
 MAX_BLANK_SHARE = 0.01  # above it blank images are an error: not a few bad crops but a broken conversion
@@ -86,7 +85,7 @@ def check_faces(faces: FaceSet) -> Report:
         return Report(faces.source, pd.DataFrame(), {"images": 0}, (Finding("error", "There are no images."),))
     copies, copy_findings = _check_copies(faces)
     classes, class_findings = _check_classes(faces)
-    contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.images.split(PART)]
+    contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.parts()]
     blank = torch.cat(contrast).numpy() < MIN_CONTRAST
     figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies}
     findings = [*class_findings, *copy_findings, *(Finding("info", note) for note in faces.notes)]

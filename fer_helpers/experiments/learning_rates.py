@@ -60,7 +60,7 @@ def rate_range(config: TrainConfig, faces: FaceSet, low: float = 1e-6, high: flo
     rates, losses = np.geomspace(low, high, steps), []
     with begin_training(config, faces) as (trainer, batches):
         for number, (index, draws) in enumerate(itertools.islice(batches, steps)):
-            losses.append(trainer.step(number, float(rates[number]), index, draws)[0].item())
+            losses.append(trainer.step(float(rates[number]), index, draws)[0].item())
             smoothed = pd.Series(losses).ewm(alpha=0.1).mean()
             if not math.isfinite(losses[-1]) or smoothed.iloc[-1] > 4 * smoothed.min():
                 break

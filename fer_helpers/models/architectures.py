@@ -80,7 +80,9 @@ class VGG(Network):
         for depth, filters in self.stages:
             for _ in range(depth):
                 layers.append(nn.Conv2d(in_chans, filters, 3, padding=1, bias=not batch_norm))
-                layers += [nn.BatchNorm2d(filters)] * batch_norm + [nn.ReLU(inplace=True)]
+                if batch_norm:
+                    layers.append(nn.BatchNorm2d(filters))
+                layers.append(nn.ReLU(inplace=True))
                 in_chans = filters
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.stack = nn.Sequential(*layers)
@@ -141,9 +143,6 @@ class ResNet50(Network, ResNet):
         regional = self.layer3(self.layer2(self.layer1(x)))
         return regional, self.layer4(regional)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.pool(self.maps(images))
-
 
 @register_model
 class Compact(Network):
@@ -174,9 +173,6 @@ class Compact(Network):
         last = self.body(images)
         return last, last
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.pool(self.maps(images))
-
 
 class OriginalVGG(Original):
     """Keras's VGG without top: 3×3 stacks, each pooled 2×2, which leave 1×1×512 of a 48×48 image; with
@@ -188,7 +184,7 @@ class OriginalVGG(Original):
         layers: list[nn.Module] = []
         for depth, filters in self.stages:
             for _ in range(depth):
-                layers += [nn.Conv2d(in_chans, filters, 3, padding=1), *[_keras_norm(filters)] * batch_norm, nn.ReLU()]
+                layers += [*_keras_conv(in_chans, filters, 3, batch_norm), nn.ReLU()]
                 in_chans = filters
             layers.append(nn.MaxPool2d(2))
         return nn.Sequential(*layers), in_chans
@@ -243,11 +239,8 @@ class _KerasBottleneck(nn.Module):
 
 
 def _keras_conv(in_chans: int, out_chans: int, kernel: int, batch_norm: bool, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(in_chans, out_chans, kernel, stride, kernel // 2), *[_keras_norm(out_chans)] * batch_norm]
-
-
-def _keras_norm(channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=1.001e-5, momentum=0.01)
+    conv = nn.Conv2d(in_chans, out_chans, kernel, stride, kernel // 2)
+    return [conv, nn.BatchNorm2d(out_chans, eps=1.001e-5, momentum=0.01)] if batch_norm else [conv]
 
 
 class _Residual(nn.Module):

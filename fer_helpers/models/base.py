@@ -1,8 +1,8 @@
 """What the architectures share: the class `Network`, the registry of networks by name, and their first weights.
 
 Every network maps float images (N, in_chans, 48, 48) to logits (N, num_classes), and offers ``features(images)``,
-the (N, D) vector before the classifier, for the study of embeddings. Those with ``any_size`` also offer
-``maps(images)``, what their ``pool`` makes that vector of, so that one of `heads` can take its place.
+the (N, D) vector before the classifier, for the study of embeddings. Those with ``any_size`` offer ``maps(images)``
+instead, what their ``pool`` makes that vector of, so that one of `heads` can take its place.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Network(nn.Module):
     classifier: Any
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        return self.pool(self.maps(images))
 
     def maps(self, images: torch.Tensor) -> Maps:
         raise NotImplementedError

@@ -17,8 +17,7 @@ from torchvision.ops import roi_align
 
 from ..data.faceset import IMAGE_SIZE
 from ..data.regions import FACE_GRID
-from ..files import FerError
-from .base import Maps, Network
+from .base import Maps
 
 #: "plain" is the network's own.
 HEADS = ("plain", "attention", "regions", "text")
@@ -58,8 +57,7 @@ class RegionPool(nn.Module):
     """Features of the boxes of `regions.FACE_GRID` and of the whole face, related by attention, then summed by weight.
 
     Boxes are pooled from the regional map by RoIAlign (He et al. 2017, arXiv:1703.06870), and look at each other in one
-    layer of self-attention (Vaswani et al. 2017, arXiv:1706.03762). A dense classifier of the weighted sum is a sum
-    over regions of dense classifiers, so `contributions` adds up to the logits exactly.
+    layer of self-attention (Vaswani et al. 2017, arXiv:1706.03762).
     """
 
     #: Names of the R regions, in the order of `tokens`.
@@ -94,17 +92,6 @@ class RegionPool(nn.Module):
     def forward(self, maps: Maps) -> torch.Tensor:
         tokens, weights = self.tokens(maps)
         return torch.einsum("nrd,nr->nd", tokens, weights)
-
-
-def contributions(model: Network, images: torch.Tensor) -> torch.Tensor:
-    """float (N, R, C): what each region of `RegionPool.names` adds to each logit, the bias left out.
-
-    ``images`` are normalised, (N, 1, 48, 48); `FerError` for a network without the "regions" head.
-    """
-    if not isinstance(getattr(model, "pool", None), RegionPool):
-        raise FerError("the network has no head that tells regions apart; train one with head=regions")
-    tokens, weights = model.pool.tokens(model.maps(images))
-    return (tokens @ model.classifier.weight.T) * weights[..., None]
 
 
 class TextClassifier(nn.Module):

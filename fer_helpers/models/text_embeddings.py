@@ -27,22 +27,6 @@ _REINSTALL = "install fer_helpers again"
 _MOST_BYTES = 16 << 20  # of embeddings: of ten thousand sentences
 
 
-def descriptors(style: str = "both", folder: Path | str = TEXTS) -> dict[str, list[str]]:
-    """Sentences of each emotion, in the order of `EMOTIONS`, those about action units first.
-
-    Parameters
-    ----------
-    style : "action_units", "everyday" or "both".
-
-    Raises
-    ------
-    FerError
-        If ``style`` is unknown, or the file is missing, damaged, lacks an emotion or holds a sentence twice.
-    """
-    rows = _of_style(_sentences(folder), style)
-    return {name: list(rows.loc[rows["emotion"] == name, "sentence"]) for name in EMOTIONS}
-
-
 def encode(sentences: Sequence[str], encoder: str | None = None) -> torch.Tensor:
     """float32 (N, D) on the CPU: sentences as vectors of unit length, by a frozen sentence encoder.
 
@@ -93,13 +77,6 @@ def prototypes(classes: tuple[str, ...], style: str = "both", centred: bool = Fa
     return F.normalize(means - means.mean(0), dim=1) if centred else means
 
 
-def text_similarity(classes: tuple[str, ...], style: str = "both", centred: bool = False,
-                    folder: Path | str = TEXTS) -> pd.DataFrame:
-    """(C, C) cosine similarity −1..1 between the `prototypes` of the classes; raises as they do."""
-    found = prototypes(classes, style, centred, folder)
-    return pd.DataFrame((found @ found.T).numpy(), index=list(classes), columns=list(classes))
-
-
 def sentence_table(classes: tuple[str, ...], style: str = "both", folder: Path | str = TEXTS) -> pd.DataFrame:
     """Do words tell the emotions apart? Every sentence, and the class whose prototype is nearest to it.
 
@@ -134,7 +111,7 @@ def rebuild(folder: Path | str = TEXTS) -> Path:
     Raises
     ------
     FerError
-        As `descriptors` and `encode`, or if the table cannot be written.
+        As `encode`, if the sentences are missing or damaged, or if the table cannot be written.
     """
     table, path = _sentences(folder), Path(folder) / "emotions.safetensors"
     content = safetensors.torch.save({"embeddings": encode(list(table["sentence"])).half()},

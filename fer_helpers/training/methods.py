@@ -7,7 +7,6 @@ once.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import norm
 
 from ..data.emotions import REGIONS
@@ -178,7 +176,12 @@ def stress(run: Run, faces: FaceSet, images: int = 200, device: str = "auto") ->
     path = run.folder / f"stress-{images}.csv"
     if path.exists():
         return pd.read_csv(path, index_col="id", dtype={"id": str})
-    some, shown = _stressed(faces, run.config.classes, images)
+    test = faces.with_classes(run.config.classes).only("test")
+    some = test.take(np.random.default_rng(0).permutation(len(test))[:images])
+    shown = {"nothing": [some.images],
+             **{name: [corrupt(some.images, name, severity) for severity in SEVERITIES]
+                for name in (*CORRUPTIONS, *OCCLUSIONS)},
+             **{f"hidden {region}": [hide(some.images, mask)] for region, mask in region_masks(some).items()}}
     model, precision = run.model().to(choose_device(device)), run.environment["precision"]
     wrong = {name: np.stack([(predict_logits(model, part, precision).argmax(1) != some.labels).numpy()
                              for part in parts]) for name, parts in shown.items()}
@@ -186,17 +189,6 @@ def stress(run: Run, faces: FaceSet, images: int = 200, device: str = "auto") ->
     result = pd.DataFrame(table, index=pd.Index(some.ids, name="id"))
     write_atomic(path, lambda temporary: result.to_csv(temporary))
     return result
-
-
-@functools.lru_cache(maxsize=1)
-def _stressed(faces: FaceSet, classes: int, images: int) -> tuple[FaceSet, dict[str, list[torch.Tensor]]]:
-    """What `stress` shows to every run alike: the images, and by column uint8 (N, 48, 48), one or five severities."""
-    test = faces.with_classes(classes).only("test")
-    some = test.take(np.random.default_rng(0).permutation(len(test))[:images])
-    return some, {"nothing": [some.images],
-                  **{name: [corrupt(some.images, name, severity) for severity in SEVERITIES]
-                     for name in (*CORRUPTIONS, *OCCLUSIONS)},
-                  **{f"hidden {region}": [hide(some.images, mask)] for region, mask in region_masks(some).items()}}
 
 
 def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...], reference: list[Answers],

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from .config import TrainConfig
 
@@ -155,24 +156,19 @@ def _polynomial(gram: torch.Tensor, steps: int) -> torch.Tensor:
     return product
 
 
-class WeightAverage:
-    """Exponential running average of a network's floating-point state (Polyak & Juditsky 1992).
-
-    Attributes
-    ----------
-    state : state dict of the average; what is not floating point is the network's own.
+def average_weights(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential running average of a network's floating-point state (Polyak & Juditsky 1992), which moves with
+    every ``update_parameters``; the first steps average over few, as timm has it. What is not floating point is the
+    network's own.
     """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards ``model``; ``step`` counts from 0. The first steps average over few, as timm has it."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = model.state_dict()
-        floating = [name for name, value in current.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.state[name] for name in floating], [current[name] for name in floating], 1 - decay)
-        for name in current.keys() - set(floating):
-            self.state[name].copy_(current[name])
+    def move(averaged: Any, current: Any, updates: Any) -> None:
+        count = int(updates)
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, count / (9 + count)))
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    average = AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+    average.n_averaged += 1  # the weights at the start
+    return average

@@ -21,9 +21,8 @@ def predict_logits(model: nn.Module, images: torch.Tensor, precision: str = "fp3
                    batch_size: int | None = None) -> torch.Tensor:
     """Logits of uint8 images (N, 48, 48), float32 (N, C) on the CPU. The model's device and mode are kept.
 
-    The images may be on disk (`pixels.DiskImages`). ``tta`` averages the logits over several views of each image, see
-    `augmentation.views`. ``batch_size`` None takes 128 on a processor, whose caches larger batches overflow, and 512
-    elsewhere.
+    ``tta`` averages the logits over several views of each image, see `augmentation.views`. ``batch_size`` None takes
+    128 on a processor, whose caches larger batches overflow, and 512 elsewhere.
     """
     parameter = next(model.parameters())
     batch_size = batch_size or (128 if parameter.device.type == "cpu" else 512)

@@ -363,7 +363,7 @@ def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32", tta
     """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`."""
     index = np.flatnonzero(faces.split != "train")
     seen, names = faces.take(index), np.array(faces.classes)
-    probs = predict_logits(model, seen.images, precision, tta).softmax(1).numpy()
+    probs = torch.cat([predict_logits(model, images, precision, tta) for images in seen.parts()]).softmax(1).numpy()
     table = {"id": seen.ids, "split": seen.split, "true": names[seen.labels.numpy()],
              "predicted": names[probs.argmax(1)], "confidence": probs.max(1), "in_train": faces.in_train()[index]}
     return pd.DataFrame(table | {f"prob_{name}": probs[:, number] for number, name in enumerate(faces.classes)})

@@ -80,10 +80,10 @@ def select_train(faces: FaceSet, train_set: str, seed: int = 0) -> FaceSet:
 def _with_augmented_tests(faces: FaceSet, seed: int) -> FaceSet:
     test, how = faces.only("test"), policy("standard")
     draws = draw(len(test), torch.Generator().manual_seed(seed), how)
-    changed = ((augment(test.images[:], how, draws)[:, 0] + 2) * (255 / 4)).round().to(torch.uint8)
+    changed = ((augment(test.images, how, draws)[:, 0] + 2) * (255 / 4)).round().to(torch.uint8)
     columns: dict[str, Any] = {name: torch.cat([column, getattr(test, name)]) for name in ("labels", *OPTIONAL)
                                if (column := getattr(faces, name)) is not None}
     names = np.array([f"{name} augmented" for name in test.ids])
-    return dataclasses.replace(faces, images=torch.cat([faces.images[:], changed]),
+    return dataclasses.replace(faces, images=torch.cat([faces.images, changed]),
                                ids=np.concatenate([faces.ids, names]),
                                split=np.concatenate([faces.split, np.full(len(test), "train")]), **columns)

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.faceset import IMAGE_SIZE, FaceSet
-from ..data.pixels import DiskImages, DiskWindow, Window
 from ..data.regions import planes, region_bits
 from ..files import FerError, bar_options, digest
 from ..models.base import Network
@@ -34,8 +33,9 @@ from .cuda_graph import Recorded, Tensors
 from .distributed import Team, team
 from .losses import confusion_weights
 from .objective import Learner, pretraining_loss, training_loss
-from .optim import WeightAverage, create_optimizer, lr_factor
+from .optim import average_weights, create_optimizer, lr_factor
 from .prediction import choose_device, choose_precision, predict_logits
+from .prefetch import Prefetcher
 from .train_sets import select_train
 
 #: Share of the epochs from which a progressive training uses images of so many pixels a side.
@@ -130,25 +130,23 @@ class Trainer:
     """The state of one training, and the loop over it; `fit` is the door to it."""
 
     def __init__(self, config: TrainConfig, train: FaceSet, val: FaceSet, device: str, precision: str,
-                 team: Team, teacher: nn.Module | None = None) -> None:
-        self.config, self.device, self.precision, self.team = config, device, precision, team
+                 processes: Team, teacher: nn.Module | None = None) -> None:
+        self.config, self.device, self.precision, self.team = config, device, precision, processes
         self.targets, self.hard_labels = _targets(config, train).to(device), train.labels.to(device)
-        self.window = self._window_on(train.images)
-        self.val_images, self.val_labels = team.share(val.images), team.share(val.labels)
-        if torch.is_tensor(self.val_images):
-            self.val_images = self.val_images.to(device)
-        self.val_count = len(val)
+        root, rows = train.origin
+        columns = [root.images, region_bits(root)] if config.guide else [root.images]
+        self.pixels = Prefetcher(columns, torch.from_numpy(rows), device, train.streamed)
+        self.val, self.val_count = val.take(self.team.share(torch.arange(len(val))).numpy()), len(val)
         self.classes, self.class_weight = train.classes, _class_weight(config, train)
         if self.class_weight is not None:
             self.class_weight = self.class_weight.to(device)
         self.model = self._network_of()
         self.learner = Learner(config, self.model).to(device)
         #: What a step runs: the learner, or in a team its wrapper, which trains the same weights.
-        self.network: Any = team.wrap(self.learner, device)
+        self.network: Any = self.team.wrap(self.learner, device)
         self.teacher = teacher and copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last).eval()
-        self.regions = self._window_on(region_bits(train)) if config.guide else None
         self.optimizer = create_optimizer(config, self.learner)
-        self.average = None if config.ema is None else WeightAverage(self.model, config.ema)
+        self.average = None if config.ema is None else average_weights(self.model, config.ema)
         full, rest = divmod(len(train), config.batch_size)
         self.steps_per_epoch = full + (rest > 1 and not config.drop_last)
         self.history: list[dict[str, float]] = []
@@ -158,13 +156,6 @@ class Trainer:
         self.confusion = torch.zeros(len(train.classes), len(train.classes), device=device)
         #: On a GPU, what a step was recorded for, and its recording.
         self.recorded: tuple[object, Callable[..., Tensors] | None] = None, None
-
-    def _window_on(self, images: torch.Tensor | DiskImages) -> Window:
-        if torch.is_tensor(images):
-            return Window(images, self.device)
-        size = self.config.batch_size
-        own = torch.cat([self.team.share(part) for part in torch.arange(size).chunk(self.config.accumulate)])
-        return DiskWindow(images, own, size, self.device)
 
     def _network_of(self, state: dict[str, torch.Tensor] | None = None) -> Network:
         """A network of its own with the weights of ``state``, or fresh ones."""
@@ -199,10 +190,10 @@ class Trainer:
         rate, losses, norms, counts, how = 0.0, [], [], [], policy(config.augmentation)
         correct: Any = 0  # a tensor after the first step, as the losses of a step are: nothing waits for the GPU
         self.model.train()
-        batches = self.window.follow(_batches(len(self.hard_labels), config.batch_size, random, self.steps_per_epoch))
-        for number, index in enumerate(batches, epoch * self.steps_per_epoch):
+        batches = _batches(len(self.hard_labels), config.batch_size, random, self.steps_per_epoch)
+        for number, (index, pixels) in enumerate(self.pixels.iterate(batches), epoch * self.steps_per_epoch):
             rate = config.rate * lr_factor(config, number, self.steps_per_epoch) * self.plateau
-            loss, hits, norm = self.step(number, rate, index, draw(len(index), random, how))
+            loss, hits, norm = self.step(rate, index, draw(len(index), random, how), pixels)
             losses.append(loss)
             norms.append(norm)
             counts.append(len(index))
@@ -229,20 +220,20 @@ class Trainer:
         self.since_better = 0 if better else self.since_better + 1
         if better or config.keep == "last":
             self.best_epoch = epoch + 1
-            self.best_state = copy.deepcopy(self.average.state if self.average else self.model.state_dict())
+            self.best_state = copy.deepcopy(self._averaged().state_dict())
         if not better and config.schedule == "plateau" and self.since_better % 3 == 0:
             self.plateau /= 2
 
-    def step(self, number: int, rate: float, index: torch.Tensor, draws: torch.Tensor
-             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def step(self, rate: float, index: torch.Tensor, draws: torch.Tensor,
+             pixels: Sequence[torch.Tensor] | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Train on one batch.
 
         Parameters
         ----------
-        number : of the step, from 0.
         rate : learning rate.
         index : int64 (B,), which train images; of the whole batch, also in a team.
         draws : (B, `augmentation.DRAWS`), see `augmentation.draw`.
+        pixels : what ``self.pixels`` gathers of ``index``, if that is known already.
 
         Returns
         -------
@@ -253,14 +244,14 @@ class Trainer:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        places = [window.show(index) for window in (self.window, self.regions) if window is not None]
+        pixels = self.pixels.gather(index) if pixels is None else pixels
         # Without waiting for the step before: CUDA puts aside what is not pinned before the call returns.
         ahead = self.device == "cuda"
-        inputs = (values.to(self.device, non_blocking=ahead) for values in (index, draws, *places))
+        inputs = (values.to(self.device, non_blocking=ahead) for values in (index, draws, *pixels))
         # A smaller last batch is no step that was recorded.
         loss, hits, norm = (self._work() if len(index) == self.config.batch_size else self._update)(*inputs)
         if self.average:
-            self.average.update(self.model, number)
+            self.average.update_parameters(self.model)
         return loss, hits, norm
 
     def _work(self) -> Callable[..., Tensors]:
@@ -275,21 +266,20 @@ class Trainer:
             self.recorded = stage, work
         return work
 
-    def _update(self, index: torch.Tensor, draws: torch.Tensor, *places: torch.Tensor) -> Tensors:
-        """`step` on the device, without what differs from step to step; ``places`` are those of the windows."""
+    def _update(self, index: torch.Tensor, draws: torch.Tensor, *pixels: torch.Tensor) -> Tensors:
+        """`step` on the device, without what differs from step to step."""
         config = self.config
         loss: Any = 0
         hits: Any = 0
         self.optimizer.zero_grad(set_to_none=True)
         # A second view of an image is changed as the first view of its neighbour is: chance enough, and none is drawn.
-        views = torch.stack([draws, draws.roll(1, 0)][:1 + config.two_views], 1)
-        parts = list(zip(*(values.chunk(config.accumulate) for values in (index, views, *places)), strict=True))
+        chance = torch.stack([draws, draws.roll(1, 0)][:1 + config.two_views], 1)
+        parts = list(zip(*(values.chunk(config.accumulate) for values in (index, chance, *pixels)), strict=True))
         for turn, part in enumerate(parts, 1):
-            rows, chance, *shown = map(self.team.share, part)
             # In a team the gradients are exchanged once a batch, with the last part.
             unfinished = self.team.size > 1 and turn < len(parts)
             with self.network.no_sync() if unfinished else contextlib.nullcontext():
-                mean, right = self._losses(rows, chance, *shown)
+                mean, right = self._losses(*map(self.team.share, part))
                 (mean / len(parts)).backward()
             loss += mean.detach() / len(parts)
             hits += right
@@ -297,12 +287,10 @@ class Trainer:
         self.optimizer.step()
         return loss, hits, norm
 
-    def _losses(self, rows: torch.Tensor, chance: torch.Tensor, places: torch.Tensor,
-                region_places: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean loss and number of correct answers of the train images ``rows``, which the windows have at those places,
-        changed by ``chance`` (B, views, …)."""
+    def _losses(self, rows: torch.Tensor, chance: torch.Tensor, images: torch.Tensor,
+                regions: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean loss and number of correct answers of the train images ``rows``, changed by ``chance`` (B, views, …)."""
         config, labels, how = self.config, self.hard_labels[rows], policy(self.config.augmentation)
-        images = self.window.pixels[places]
         whole = batch = torch.cat([augment(images, how, draws) for draws in chance.unbind(1)])
         side = _side(config, len(self.history))
         if side != batch.shape[-1]:
@@ -316,22 +304,25 @@ class Trainer:
         if len(self.history) < config.pretrain_epochs:
             return pretraining_loss(config, out, labels), right
         masks = None
-        if self.regions is not None:
-            masks = warp(planes(self.regions.pixels[region_places]).float(), how, chance[:, 0])
+        if regions is not None:
+            masks = warp(planes(regions).float(), how, chance[:, 0])
         pair_weight = None
         if config.hard_negatives:
             pair_weight = confusion_weights(self.confusion, config.hard_negatives)
         return training_loss(config, out, labels, self.targets[rows], self.class_weight, taught, masks,
                              pair_weight), right
 
+    def _averaged(self) -> nn.Module:
+        """The network that is validated and kept: the average over the steps so far, where there is one."""
+        return self.average.module if self.average else self.model
+
     def _validate(self) -> tuple[float, float]:
-        model = self._network_of(self.average.state) if self.average else self.model
-        logits = predict_logits(model, self.val_images, self.precision)
-        count = len(self.classes)
-        seen = torch.bincount(self.val_labels * count + logits.argmax(1), minlength=count * count).view(count, count)
+        labels, count = self.val.labels, len(self.classes)
+        logits = torch.cat([predict_logits(self._averaged(), images, self.precision) for images in self.val.parts()])
+        seen = torch.bincount(labels * count + logits.argmax(1), minlength=count * count).view(count, count)
         self.confusion.copy_(self.team.sum(seen.float().to(self.device)))
-        sums = torch.stack([F.cross_entropy(logits, self.val_labels, reduction="sum"),
-                            (logits.argmax(1) == self.val_labels).sum().float()])
+        sums = torch.stack([F.cross_entropy(logits, labels, reduction="sum"),
+                            (logits.argmax(1) == labels).sum().float()])
         loss, accuracy = (self.team.sum(sums.to(self.device)) / self.val_count).tolist()
         # A NaN here would never count as better; infinity says the same and survives comparison.
         return loss if math.isfinite(loss) else math.inf, accuracy
@@ -345,7 +336,7 @@ class Trainer:
 
     def _state(self, identity: str) -> dict[str, Any]:
         return {"identity": identity, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "average": self.average and self.average.state,
+                "average": self.average and self.average.state_dict(),
                 **{name: getattr(self, name) for name in self._PLAIN}}
 
     _PLAIN = ("best_state", "history", "best_loss", "best_epoch", "plateau", "since_better", "confusion")
@@ -355,7 +346,7 @@ class Trainer:
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average:
-                self.average.state = state["average"]
+                self.average.load_state_dict(state["average"])
             for name in self._PLAIN:
                 setattr(self, name, state[name])
         except Exception as error:  # a foreign file may lack anything

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-MIXES = ("trivial", "augmix")
 #: Uniform numbers in −1..1 that `mix` takes for each image.
 MIX_DRAWS = 34
 #: "identity" first; then those that move pixels, those of a signed strength, and the rest.

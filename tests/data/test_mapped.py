@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -18,9 +19,9 @@ from corpus import LABELS, USAGES, csv_text, faces_of, write_tree, write_zip
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fer_helpers.data import faceset, mapped
 from fer_helpers.data.faceset import OPTIONAL, FaceSet
 from fer_helpers.data.mapped import MANIFEST, Writer
-from fer_helpers.data.pixels import DiskImages
 from fer_helpers.data.readers import load_faces, map_faces
 from fer_helpers.data.sources import VOTES_FILE
 from fer_helpers.data.validation import check_faces
@@ -42,7 +43,7 @@ def write(faces: FaceSet, target: Path, part: int = 50) -> FaceSet:
 
 def assert_same(first: FaceSet, second: FaceSet) -> None:
     assert first.fingerprint == second.fingerprint == replace(second).fingerprint  # kept, and computed anew
-    assert torch.equal(first.images[:], second.images[:]) and torch.equal(first.labels, second.labels)
+    assert torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
     assert np.array_equal(first.ids, second.ids) and np.array_equal(first.split, second.split)
     assert first.classes == second.classes and first.notes == second.notes
     assert np.array_equal(first.groups, second.groups) and np.array_equal(replace(second).groups, second.groups)
@@ -50,7 +51,7 @@ def assert_same(first: FaceSet, second: FaceSet) -> None:
         known = [getattr(faces, name) for faces in (first, second)]
         assert (known[0] is None) == (known[1] is None), name
         if known[0] is not None:
-            np.testing.assert_array_equal(known[0][:], known[1][:])
+            np.testing.assert_array_equal(*known)
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +71,47 @@ def on_disk(known, tmp_path_factory) -> FaceSet:
     return write(known, tmp_path_factory.mktemp("mapped") / "faces")
 
 
+@pytest.fixture
+def streamed(monkeypatch) -> None:
+    """So few images may be read into memory at once that no part of the set is."""
+    monkeypatch.setattr(faceset, "MAX_IN_MEMORY", 9)
+
+
 # Round trip
 
-def test_all_of_a_set_comes_back_and_its_pixels_stay_on_disk(known, on_disk):
+def test_all_of_a_set_comes_back(known, on_disk):
     assert_same(known, on_disk)
-    assert isinstance(on_disk.images, DiskImages) and isinstance(on_disk.regions, DiskImages)
-    view = on_disk.with_classes(3).split_validation(0.2).only("train")
-    assert isinstance(view.images, DiskImages)
-    assert_same(known.with_classes(3).split_validation(0.2).only("train"), view)
+    assert_same(known.with_classes(3).split_validation(0.2).only("train"),
+                on_disk.with_classes(3).split_validation(0.2).only("train"))
+
+
+def test_more_images_than_memory_may_hold_are_given_in_parts_only(known, on_disk, streamed):
+    test = on_disk.only("test")
+    for name in ("images", "regions"):
+        with pytest.raises(FerError, match=rf"faces: {name} would read 42 faces into memory; take 9 of them or fewer"):
+            getattr(test, name)
+    assert torch.equal(torch.cat(list(test.parts(5))), known.only("test").images)
+    few = test.take(np.array([8, 1]))
+    assert torch.equal(few.images, known.only("test").images[[8, 1]])
+    assert torch.equal(few.regions, known.only("test").regions[[8, 1]])
+    assert on_disk.images.shape == (len(known), 48, 48)
+
+
+def test_a_set_that_is_in_memory_may_be_of_any_size(known, streamed):
+    assert len(known.only("train").images) == 112
+
+
+@pytest.mark.parametrize("view", [lambda faces: faces, lambda faces: faces.only("test")], ids=["whole", "view"])
+def test_another_process_is_handed_the_folder_not_the_pixels(view, on_disk):
+    packed = pickle.dumps(view(on_disk))
+    assert_same(view(on_disk), pickle.loads(packed))
+    assert len(packed) < on_disk.images.numel() / 4
 
 
 def test_what_is_kept_of_a_set_is_not_looked_for_again(known, on_disk, monkeypatch):
     opened = load_faces(on_disk.source)
-    monkeypatch.setattr(DiskImages, "_read", None)
+    monkeypatch.setattr(FaceSet, "parts", None)
+    monkeypatch.setattr(faceset, "exact_groups", None)
     assert opened.fingerprint == known.fingerprint and np.array_equal(opened.groups, known.groups)
 
 
@@ -122,9 +151,9 @@ def test_every_source_is_mapped_as_it_is_read(kind, known, on_disk, tmp_path):
         source = write_zip(tmp_path / "a.zip", write_tree(tmp_path / "data"))
     if kind == "mapped":
         source = on_disk.source
-    mapped = map_faces(source, tmp_path / "new" / "mapped", progress=False)
-    assert_same(load_faces(source, progress=False, cache=False), mapped)
-    assert mapped.source == str(tmp_path / "new" / "mapped")
+    found = map_faces(source, tmp_path / "new" / "mapped", progress=False)
+    assert_same(load_faces(source, progress=False, cache=False), found)
+    assert found.source == str(tmp_path / "new" / "mapped")
     assert not [path for path in (tmp_path / "new").iterdir() if path.name != "mapped"]
 
 
@@ -144,14 +173,14 @@ def test_the_command_maps_and_the_other_commands_understand_it(known, tmp_path):
 @pytest.mark.parametrize("settings", [
     {}, {"accumulate": 2, "ema": 0.9}, {"contrast": 0.5, "loss": "soft_votes", "epochs": 1},
     {"guide": 1.0, "arch": "compact", "epochs": 1}], ids=["plain", "accumulate", "two_views", "guide"])
-def test_from_disk_and_from_memory_the_weights_are_the_same_to_the_last_bit(settings, known, on_disk):
+def test_from_disk_and_from_memory_the_weights_are_the_same_to_the_last_bit(settings, known, on_disk, streamed):
     config = replace(CONFIG, **settings)
     memory, disk = (fit_quietly(config, prepare_faces(config, faces)) for faces in (known, on_disk))
     assert weights_equal(memory, disk) and same_history(memory, disk)
 
 
 @pytest.mark.parametrize("first", ["disk", "memory"])
-def test_interrupted_from_one_it_goes_on_from_the_other(first, known, on_disk, tmp_path):
+def test_interrupted_from_one_it_goes_on_from_the_other(first, known, on_disk, streamed, tmp_path):
     memory, disk = prepare_faces(CONFIG, known), prepare_faces(CONFIG, on_disk)
     whole = fit_quietly(CONFIG, memory)
     before, after = (disk, memory) if first == "disk" else (memory, disk)
@@ -161,7 +190,9 @@ def test_interrupted_from_one_it_goes_on_from_the_other(first, known, on_disk, t
     assert weights_equal(whole, resumed) and same_history(whole, resumed)
 
 
-def test_a_run_has_the_same_name_predictions_and_metrics(known, on_disk, tmp_path):
+@pytest.mark.parametrize("most", [9, 200_000])
+def test_a_run_has_the_same_name_predictions_and_metrics(most, known, on_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(faceset, "MAX_IN_MEMORY", most)
     config = replace(CONFIG, epochs=1, tta="flip")
     memory, disk = (train_run(config, faces, tmp_path / name, "cpu", progress=False)
                     for name, faces in (("memory", known), ("disk", on_disk)))
@@ -170,7 +201,7 @@ def test_a_run_has_the_same_name_predictions_and_metrics(known, on_disk, tmp_pat
     assert disk.predictions["in_train"][disk.predictions["split"] == "test"].sum() == 3
 
 
-def test_the_check_of_a_set_is_the_same(known, on_disk):
+def test_the_check_of_a_set_is_the_same(known, on_disk, streamed):
     assert check_faces(known).to_dict() == check_faces(on_disk).to_dict() | {"source": known.source}
 
 
@@ -186,20 +217,22 @@ from fer_helpers.data.mapped import Writer
 from fer_helpers.data.readers import load_faces
 from fer_helpers.training.trainer import Trainer
 
-def most():  # not ru_maxrss, which remembers the process that started this one
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) << 10
+def anonymous():  # pages of the file are the system's to take back
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) << 10
 
-count, random = 60_000, np.random.default_rng(0)
-before = most()
+count, random, seen = 60_000, np.random.default_rng(0), []
+before = anonymous()
 with Writer(sys.argv[1]) as writer:
     for _ in range(0, count, 1000):
         writer.append(random.integers(0, 256, (1000, 48, 48), np.uint8))
+        seen.append(anonymous())
     writer.keep(FaceSet(writer.images(), torch.arange(count) % 7, np.array([f"{n:07d}" for n in range(count)]),
                         np.where(np.arange(count) % 9, "train", "test"), EMOTIONS))
+    seen.append(anonymous())
 view = load_faces(sys.argv[1]).with_classes(6)
-order = np.random.default_rng(0).permutation(len(view))
-sums = sum(int(view.images[rows].sum()) for rows in np.array_split(order, 400))
-print(count * 48 * 48, most() - before)
+for part in view.take(random.permutation(len(view))).parts(150):
+    seen.append(part.sum().item() and anonymous())
+print(count * 48 * 48, max(seen) - before)
 """
 
 
@@ -214,10 +247,10 @@ def test_writing_opening_and_reading_take_a_fraction_of_the_set_in_memory(tmp_pa
 
 @pytest.mark.parametrize("more", [{}, {"arch": "compact", "epochs": 1, "guide": 1.0, "contrast": 0.5}],
                          ids=["plain", "with regions and two views"])
-def test_a_smaller_last_batch_from_disk_trains_bit_by_bit_what_it_trains_from_memory(more, known, on_disk, tmp_path):
+def test_a_smaller_last_batch_from_disk_trains_bit_by_bit_what_it_trains_from_memory(more, known, on_disk, streamed):
     config = replace(CONFIG, drop_last=False, train_limit=39, augmentation="standard", **more)
     few, view = prepare_faces(config, known), prepare_faces(config, on_disk)
-    assert isinstance(view.images, DiskImages) and len(few.only("train")) % config.batch_size == 7
+    assert len(few.only("train")) % config.batch_size == 7
     first, second = fit_quietly(config, few), fit_quietly(config, view)
     assert weights_equal(first, second) and same_history(first, second)
     if not more:
@@ -245,8 +278,25 @@ def test_a_damaged_folder_is_refused_naming_the_file_and_the_fix(name, how, mess
     else:
         flipped = data[:300] + bytes([data[300] ^ 1]) + data[301:]
         path.write_bytes({"cut": data[:-100], "longer": data + b"0", "list": b"[]", "flip": flipped}[how])
-    with pytest.raises(FerError, match=f"{name}: .*{message}.*delete the folder and write it again with fer data"):
+    with pytest.raises(FerError, match=f"{name}: .*{message}.*write it again into another folder with fer data"):
         load_faces(tmp_path / "faces")
+
+
+@pytest.mark.parametrize("name", ["images", "regions"])
+@pytest.mark.parametrize("content", [
+    b"", b"hello", "cut", np.zeros((154, 48, 48), np.float32), np.zeros((154, 48), np.uint8),
+    np.zeros((154, 48, 48), object)], ids=["empty", "text", "cut", "floats", "flat", "objects"])
+def test_a_file_that_holds_no_images_is_named_also_if_the_manifest_agrees(name, content, on_disk, tmp_path):
+    folder = Path(shutil.copytree(on_disk.source, tmp_path / "faces"))
+    path, manifest = folder / f"{name}.npy", json.loads((folder / MANIFEST).read_text())
+    if isinstance(content, np.ndarray):
+        np.save(path, content)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] if content == "cut" else content)
+    manifest["files"][path.name] = {"sha256": mapped._hash(path)} | mapped._stamp(path)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(FerError, match=rf"{name}.npy: holds no images .*write it again into another folder"):
+        load_faces(folder)
 
 
 def test_a_folder_that_was_copied_or_touched_is_still_the_same(on_disk, tmp_path):

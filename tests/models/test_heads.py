@@ -6,7 +6,7 @@ from fer_helpers.data.emotions import CLASS_SETS, EMOTIONS
 from fer_helpers.data.regions import FACE_GRID
 from fer_helpers.files import FerError
 from fer_helpers.models.factory import create_model, list_models
-from fer_helpers.models.heads import CBAM, HEADS, AttentionPool, AveragePool, RegionPool, TextClassifier, contributions
+from fer_helpers.models.heads import CBAM, HEADS, AttentionPool, AveragePool, RegionPool, TextClassifier
 from fer_helpers.models.text_embeddings import prototypes
 
 
@@ -110,20 +110,6 @@ def test_a_region_of_a_smaller_image_of_the_same_face_has_the_same_features():
     pool.tokens((maps, maps))
     pool.tokens((small, small))
     assert (found[0] - found[1]).abs().mean() < 0.1 * found[0].std()
-
-
-@pytest.mark.parametrize("arch", list_models(any_size=True))
-def test_the_contributions_of_all_regions_add_up_to_the_logits(arch):
-    model, images = shaken(network(arch, head="regions")), drawn(2, 1, 48, 48)
-    with torch.inference_mode():
-        parts, logits = contributions(model, images), model(images)
-    assert parts.shape == (2, len(RegionPool.names), 6)
-    torch.testing.assert_close(parts.sum(1) + model.classifier.bias, logits, rtol=1e-4, atol=1e-4)
-
-
-def test_only_a_network_with_regions_has_contributions():
-    with pytest.raises(FerError, match="train one with head=regions"):
-        contributions(network(), drawn(1, 1, 48, 48))
 
 
 # --- text

@@ -39,6 +39,12 @@ def named(sentence: str) -> set[str]:
     return {name for name, stem in NAMES.items() if re.search(rf"\b({stem})", sentence, re.IGNORECASE)}
 
 
+def descriptors(style="both", folder=text_embeddings.TEXTS):
+    """The sentences of each emotion."""
+    table = text_embeddings.sentence_table(EMOTIONS, style, folder)
+    return {name: list(table.loc[table["emotion"] == name, "sentence"]) for name in EMOTIONS}
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the shipped sentences and their table, to be spoilt."""
@@ -56,38 +62,38 @@ def change(folder, edit):
 
 def test_every_emotion_has_six_sentences_or_more_of_each_style():
     for style in text_embeddings.STYLES:
-        found = text_embeddings.descriptors(style)
+        found = descriptors(style)
         assert tuple(found) == EMOTIONS and min(map(len, found.values())) >= 6
 
 
 def test_no_sentence_occurs_twice_whatever_its_case():
-    every = [row.casefold() for rows in text_embeddings.descriptors().values() for row in rows]
+    every = [row.casefold() for rows in descriptors().values() for row in rows]
     assert len(set(every)) == len(every) >= 84 and all(row == row.strip() for row in every)
 
 
 def test_no_action_unit_sentence_names_an_emotion_and_no_other_one_another():
     for name in EMOTIONS:
-        assert not set().union(*map(named, text_embeddings.descriptors("action_units")[name]))
-        assert set().union(*map(named, text_embeddings.descriptors("everyday")[name])) == {name}
-        words = re.findall(r"\w+", " ".join(text_embeddings.descriptors()[name]))
+        assert not set().union(*map(named, descriptors("action_units")[name]))
+        assert set().union(*map(named, descriptors("everyday")[name])) == {name}
+        words = re.findall(r"\w+", " ".join(descriptors()[name]))
         assert set(map(canonical, words)) == {None, name}
 
 
 @pytest.mark.parametrize("emotion", [name for name in EMOTIONS if name != "neutral"])
 def test_action_unit_sentences_tell_of_the_units_of_the_prototype_and_of_no_others(emotion):
-    sentences = text_embeddings.descriptors("action_units")[emotion]
+    sentences = descriptors("action_units")[emotion]
     shown = {unit: [row for row in sentences if re.search(pattern, row)] for unit, pattern in TELLING.items()}
     assert {unit: rows for unit, rows in shown.items() if rows and unit not in PROTOTYPES[emotion]} == {}
     assert [unit for unit in PROTOTYPES[emotion] if not shown[unit]] == []
 
 
 def test_both_styles_are_the_one_and_then_the_other():
-    units, everyday, both = map(text_embeddings.descriptors, (*text_embeddings.STYLES, "both"))
+    units, everyday, both = map(descriptors, (*text_embeddings.STYLES, "both"))
     assert both == {name: units[name] + everyday[name] for name in EMOTIONS} and units != everyday
     assert "the lip corners are pulled up and the cheeks are raised" in units["happiness"]
 
 
-@pytest.mark.parametrize("use", [text_embeddings.descriptors, lambda style: text_embeddings.prototypes(EMOTIONS, style),
+@pytest.mark.parametrize("use", [lambda style: text_embeddings.prototypes(EMOTIONS, style),
                                  lambda style: text_embeddings.sentence_table(EMOTIONS, style)])
 def test_an_unknown_style_lists_the_choices(use):
     with pytest.raises(FerError, match="style='poetic'.*action_units, everyday, both"):
@@ -107,10 +113,8 @@ def test_an_unknown_style_lists_the_choices(use):
      "holds twice 'a frightened person")])
 def test_a_damaged_sentence_file_is_named_with_what_is_wrong(folder, edit, message):
     change(folder, edit)
-    for use in (lambda: text_embeddings.descriptors(folder=folder),
-                lambda: text_embeddings.prototypes(EMOTIONS, folder=folder)):
-        with pytest.raises(FerError, match=rf"emotions\.json: .*{message}.*install fer_helpers again"):
-            use()
+    with pytest.raises(FerError, match=rf"emotions\.json: .*{message}.*install fer_helpers again"):
+        text_embeddings.prototypes(EMOTIONS, folder=folder)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b"\xff"])
@@ -118,7 +122,7 @@ def test_a_missing_or_torn_sentence_file_is_named(folder, content):
     path = folder / "emotions.json"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(FerError, match=r"emotions\.json: .*install fer_helpers again"):
-        text_embeddings.descriptors(folder=folder)
+        text_embeddings.prototypes(EMOTIONS, folder=folder)
 
 
 @pytest.mark.parametrize("content", [
@@ -176,9 +180,6 @@ def test_prototypes_have_unit_length_in_the_order_asked_for(order, count, style,
     if not centred:  # a class's prototype does not depend on the other classes
         every = text_embeddings.prototypes(EMOTIONS, style)
         torch.testing.assert_close(found, every[[EMOTIONS.index(name) for name in classes]])
-    similar = text_embeddings.text_similarity(classes, style, centred)
-    assert list(similar.index) == list(similar.columns) == list(classes)
-    torch.testing.assert_close(torch.tensor(similar.to_numpy(copy=True)), found @ found.T)
 
 
 def test_a_prototype_is_the_mean_of_the_rows_of_its_class_and_style():
@@ -186,7 +187,7 @@ def test_a_prototype_is_the_mean_of_the_rows_of_its_class_and_style():
     at, found = 0, {style: text_embeddings.prototypes(EMOTIONS, style) for style in text_embeddings.STYLES}
     for number, name in enumerate(EMOTIONS):
         for style in text_embeddings.STYLES:
-            count = len(text_embeddings.descriptors(style)[name])
+            count = len(descriptors(style)[name])
             mean = rows[at:at + count].mean(0)
             torch.testing.assert_close(found[style][number], mean / mean.norm(), rtol=0, atol=1e-3)
             at += count
@@ -201,16 +202,15 @@ def test_centred_prototypes_have_no_common_direction_left():
 
 
 def test_two_centred_classes_are_opposites_and_one_alone_is_refused():
-    similar = text_embeddings.text_similarity(("fear", "anger"), centred=True)
-    assert similar.loc["fear", "anger"] == pytest.approx(-1, abs=1e-5)
+    fear, anger = text_embeddings.prototypes(("fear", "anger"), centred=True)
+    assert float(fear @ anger) == pytest.approx(-1, abs=1e-5)
     with pytest.raises(FerError, match="centred=True with fear alone"):
         text_embeddings.prototypes(("fear",), centred=True)
     assert text_embeddings.prototypes(("fear",)).shape == (1, 384)
 
 
 @pytest.mark.parametrize("classes", [(), ("fear", "contempt"), ("fear", "fear"), ("Fear", "anger")])
-@pytest.mark.parametrize("use",
-                         [text_embeddings.prototypes, text_embeddings.text_similarity, text_embeddings.sentence_table])
+@pytest.mark.parametrize("use", [text_embeddings.prototypes, text_embeddings.sentence_table])
 def test_classes_that_are_not_emotions_each_once_are_refused(use, classes):
     with pytest.raises(FerError, match="classes=.*anger, disgust, fear.*each once"):
         use(classes)
@@ -225,9 +225,9 @@ def test_prototypes_can_be_trained_against():
 @pytest.mark.parametrize("style", [*text_embeddings.STYLES, "both"])
 @pytest.mark.parametrize("classes", [3, 6, 7])
 def test_a_sentence_is_compared_with_its_class_without_it(classes, style):
-    names, descriptors = CLASS_SETS[classes], text_embeddings.descriptors(style)
+    names, sentences = CLASS_SETS[classes], descriptors(style)
     table = text_embeddings.sentence_table(names, style)
-    assert list(table["sentence"]) == [row for name in names for row in descriptors[name]]
+    assert list(table["sentence"]) == [row for name in names for row in sentences[name]]
     assert set(table["style"]) == ({style} if style in text_embeddings.STYLES else set(text_embeddings.STYLES))
     every, embedded = text_embeddings._embedded(names, style, text_embeddings.TEXTS)
     for row in (0, 9, len(table) - 1):
@@ -251,8 +251,9 @@ def test_words_of_one_style_tell_the_emotions_apart_better_than_chance(style):
 
 def test_in_words_fear_is_nearer_to_surprise_than_to_happiness():
     for style in (*text_embeddings.STYLES, "both"):
-        fear = text_embeddings.text_similarity(EMOTIONS, style)["fear"].drop("fear")
-        assert fear.idxmax() == "surprise" and fear["surprise"] > fear["happiness"] + 0.1
+        words = dict(zip(EMOTIONS, text_embeddings.prototypes(EMOTIONS, style), strict=True))
+        near = {name: float(words["fear"] @ other) for name, other in words.items() if name != "fear"}
+        assert max(near, key=near.get) == "surprise" and near["surprise"] > near["happiness"] + 0.1
 
 
 # The encoder
@@ -265,7 +266,7 @@ def test_the_shipped_table_is_what_the_encoder_makes_of_the_sentences(folder):
     rebuilt = safetensors.torch.load_file(folder / "emotions.safetensors")["embeddings"]
     assert rebuilt.dtype == torch.float16 and rebuilt.shape == shipped["embeddings"].shape
     cosine = torch.cosine_similarity(rebuilt.float(), shipped["embeddings"].float(), dim=1)
-    sentences = [row for rows in text_embeddings.descriptors(folder=folder).values() for row in rows]
+    sentences = [row for rows in descriptors(folder=folder).values() for row in rows]
     new = torch.tensor(["ill at ease" in row for row in sentences])
     assert new.sum() == 1 and cosine[~new].min() >= 0.999 and cosine[new].max() < 0.9
     # No complaint now, and only the class whose sentence was changed has moved.

@@ -282,7 +282,7 @@ READERS: dict[str, Reader] = {
                                                   "results/02_training/verdicts.csv"], 400),
     "mapped": Reader(_mapped, _use_mapped, [f"mapped/{name}" for name in (
         mapped.MANIFEST, "images.npy", "columns.npz")], 600),
-    "sentences": Reader(_sentences, lambda folder: text_embeddings.text_similarity(EMOTIONS, folder=folder),
+    "sentences": Reader(_sentences, lambda folder: text_embeddings.prototypes(EMOTIONS, folder=folder),
                         ["emotions.json", "emotions.safetensors"], 400),
     "onnx": Reader(_onnx, lambda folder: answers(folder / "faces.onnx", torch.zeros(2, 48, 48, dtype=torch.uint8)),
                    ["faces.onnx"], 300),

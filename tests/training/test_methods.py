@@ -1,5 +1,7 @@
+import gc
 import os
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -233,7 +235,11 @@ def test_no_difference_is_claimed_too_often_where_there_is_none():
 def test_errors_under_stress_are_kept_with_the_run():
     few = easy_faces(train=12, test=4)
     run = train_run(replace(TINY, arch="simple_cnn", epochs=4), few, progress=False)
-    first = methods.stress(run, few, images=12)
+    shown = replace(few)
+    first, alive = methods.stress(run, shown, images=12), weakref.ref(shown)
+    del shown
+    gc.collect()
+    assert alive() is None  # what was measured keeps no data set
     assert list(first.columns) == COUNTED and len(first) == 12 and first.index.is_unique
     assert first.to_numpy().min() >= 0 and first[list(HARDER)].max(axis=None) <= 5
     answered = run.predictions.query("split == 'test'").set_index("id").loc[first.index]

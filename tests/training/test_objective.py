@@ -138,7 +138,7 @@ def test_the_projection_is_trained_but_not_kept(view):
     trainer = Trainer(config, view.only("train"), view.only("val"), "cpu", "fp32", Team(0, 1))
     before = trainer.learner.projector[0].weight.clone()
     trainer.model.train()
-    trainer.step(0, 0.01, torch.arange(8), torch.zeros(8, 12))
+    trainer.step(0.01, torch.arange(8), torch.zeros(8, 12))
     assert not torch.equal(trainer.learner.projector[0].weight, before)
 
 

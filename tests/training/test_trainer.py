@@ -28,7 +28,7 @@ from fer_helpers.models.factory import create_model, list_models
 from fer_helpers.training.config import DEFAULT_LR, INITS, LOSSES, OPTIMIZERS, SCHEDULES, TrainConfig
 from fer_helpers.training.distributed import Team
 from fer_helpers.training.losses import compute_loss
-from fer_helpers.training.optim import WeightAverage, lr_factor
+from fer_helpers.training.optim import average_weights, lr_factor
 from fer_helpers.training.prediction import choose_device, choose_precision, predict_logits
 from fer_helpers.training.trainer import Diverged, Trainer, _batches, _quick, fit, prepare_faces
 from fer_helpers.transforms.augmentation import POLICIES, TTA
@@ -596,16 +596,16 @@ def test_parts_must_be_equal_and_hold_two_images(accumulate, batch_size):
 
 def test_the_weight_average_is_that_of_the_weights_of_all_steps():
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-    average, decay, expected = WeightAverage(model, 0.6), 0.6, model[0].weight.detach().clone()
+    average, decay, expected = average_weights(model, 0.6), 0.6, model[0].weight.detach().clone()
     for step in range(9):
         with torch.no_grad():
             model[0].weight += 1
         model(torch.randn(4, 3))
-        average.update(model, step)
+        average.update_parameters(model)
         share = min(decay, (1 + step) / (10 + step))
         expected = share * expected + (1 - share) * model[0].weight.detach()
-    np.testing.assert_allclose(average.state["0.weight"], expected, rtol=1e-5)
-    assert average.state["1.num_batches_tracked"] == 9
+    np.testing.assert_allclose(average.module[0].weight.detach(), expected, rtol=1e-5)
+    assert average.module[1].num_batches_tracked == 9
 
 
 def test_the_average_is_validated_and_returned(view):
@@ -667,9 +667,9 @@ def test_every_image_counts_once_in_the_loss_and_the_accuracy_of_an_epoch(view, 
     config = replace(TINY, drop_last=False, lr=1e-30, epochs=1)
     few, seen, step = view.limit_train(41), [], Trainer.step
 
-    def watched(self, number, rate, index, draws):
+    def watched(self, rate, index, *rest):
         seen.append(index)
-        return step(self, number, rate, index, draws)
+        return step(self, rate, index, *rest)
 
     monkeypatch.setattr(Trainer, "step", watched)
     found = fit_quietly(config, few).history.iloc[0]

@@ -6,7 +6,7 @@ import torch
 from torchvision.transforms.v2 import functional as TF
 
 from fer_helpers.data.synthetic import make_faces
-from fer_helpers.transforms.autoaugment import MIX_DRAWS, MIXES, OPERATIONS, TRIVIAL, mix, operate
+from fer_helpers.transforms.autoaugment import MIX_DRAWS, OPERATIONS, TRIVIAL, mix, operate
 
 IMAGES = make_faces(12, test=6, seed=2).images
 
@@ -59,7 +59,7 @@ def test_one_level_of_grey_survives_whatever_counts_levels():
         assert torch.equal(changed(name, 1.0, images=flat), flat.float())
 
 
-@pytest.mark.parametrize("name", MIXES)
+@pytest.mark.parametrize("name", ["trivial", "augmix"])
 def test_an_image_depends_on_its_own_chance_alone(name):
     chance = torch.rand(len(IMAGES), MIX_DRAWS, generator=torch.Generator().manual_seed(3)) * 2 - 1
     whole = mix(IMAGES, name, chance)
@@ -72,6 +72,6 @@ def test_trivial_takes_every_operation_and_augmix_stays_nearer_to_the_image():
     generator = torch.Generator().manual_seed(0)
     faces = IMAGES[:1].expand(600, -1, -1)
     chance = torch.rand(600, MIX_DRAWS, generator=generator) * 2 - 1
-    far = {name: (mix(faces, name, chance).float() - faces.float()).abs().mean() for name in MIXES}
+    far = {name: (mix(faces, name, chance).float() - faces.float()).abs().mean() for name in ("trivial", "augmix")}
     assert far["augmix"] < far["trivial"] / 2
     assert len(mix(faces, "trivial", chance).flatten(1).unique(dim=0)) > 300
