@@ -824,7 +824,7 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(view, checkpoint, saved)
 def test_two_torn_checkpoints_are_named_with_the_fix(view, checkpoint):
     for path in (checkpoint, checkpoint.with_name("checkpoint.previous.pt")):
         path.write_bytes(b"torn")
-    with pytest.raises(FerError, match=r"checkpoint\.pt and .*checkpoint\.previous\.pt: .*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt and .*checkpoint\.previous\.pt: .*move it elsewhere"):
         fit_quietly(TINY, view, checkpoint)
 
 
@@ -834,7 +834,7 @@ def test_two_torn_checkpoints_are_named_with_the_fix(view, checkpoint):
 ], ids=["empty", "start", "half", "almost", "text", "zeros"])
 def test_a_damaged_checkpoint_is_named_with_the_fix(damage, view, checkpoint, saved):
     checkpoint.write_bytes(damage(saved))
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*move it elsewhere"):
         fit_quietly(TINY, view, checkpoint)
 
 
@@ -843,7 +843,7 @@ def test_a_damaged_checkpoint_is_named_with_the_fix(damage, view, checkpoint, sa
 def test_a_pickle_in_place_of_the_checkpoint_is_refused_and_not_run(write, view, tmp_path):
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
     write(Payload(trace), path)
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*move it elsewhere"):
         fit_quietly(TINY, view, path)
     assert not trace.exists()
 
@@ -852,7 +852,7 @@ def test_a_pickle_in_place_of_the_checkpoint_is_refused_and_not_run(write, view,
 def test_a_foreign_torch_file_is_refused(content, view, tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save(content, path)
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*move it elsewhere"):
         fit_quietly(TINY, view, path)
 
 
