@@ -29,7 +29,7 @@ def _examples(*commands: str) -> str:
 
 
 app = typer.Typer(help="Train networks on facial expressions, see what they learnt, ask them about a photograph.",
-                  epilog=_examples("fer predict photo.jpg", "fer train arch=compact epochs=2", "fer COMMAND --help"),
+                  epilog=_examples("fer predict photo.jpg", "fer train arch=compact epochs=2", "fer train --help"),
                   no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 data_app = typer.Typer(help="Download and check data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -111,10 +111,11 @@ def models(classes: int = 6) -> None:
     "fer train arch=resnet50 optimizer=adam epochs=10 --data fer2013.csv",
     "fer train method=supcon epochs=4",
     "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16",
-    "Settings, each with its default:", "method=plain: what else a network is taught by, see docs/training.md.",
+    "Settings, each with its default:", "method=plain: what else a network is taught by, such as supcon or focal; see docs/training.md.",
     *explain_settings()))
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
+    given = _single(settings)
     import pandas as pd
 
     from .data import readers, validation
@@ -123,7 +124,7 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
     from .training.runs import train_run
     from .training.trainer import prepare_faces
 
-    config = configure(_single(settings))
+    config = configure(given)
     with distributed.join() as team:
         faces = readers.load_faces(data, progress=team.leads)
         for finding in validation.check_class_shares(prepare_faces(config, faces)) if team.leads else ():

@@ -188,7 +188,7 @@ def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | Non
             raise FerError(f"{path}: its pictures are larger than {MAX_IMAGE_PIXELS:,} pixels; shrink it")
         rate, number, due = film.get(cv2.CAP_PROP_FPS) or 25.0, 0, 0.0
         while film.grab():
-            if number / rate >= due:
+            if number / rate >= due - 1e-6:  # sums of 0.4 are not quite multiples of it
                 done, picture = film.retrieve()
                 if done:
                     yield number / rate, np.ascontiguousarray(picture[..., ::-1])

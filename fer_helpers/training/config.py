@@ -95,7 +95,8 @@ class TrainConfig:
 
     Attributes
     ----------
-    arch : "simple_cnn", "vgg16", "vgg19", "resnet50" or "compact", or what else `models.register_model` added.
+    arch : "simple_cnn", "vgg16", "vgg19", "resnet50" or "compact"; "original_vgg16", "original_vgg19" or
+        "original_resnet50", as in the original study; or what else `models.register_model` added.
     classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
     batch_norm : whether the network normalises its activations.
     init : initial weights: "default", the architecture's own; "glorot" (uniform, Glorot & Bengio 2010) or "he" (normal,

@@ -94,6 +94,7 @@ def test_asked_for_some_classes_only_those_are_answered(run, classes, split):
     assert len(found.classes) == classes and found.count == len(rows)
     best = rows[[f"prob_{name}" for name in found.classes]].to_numpy().argmax(1)
     assert found.accuracy.value == pytest.approx((np.array(found.classes)[best] == rows["true"]).mean())
+    assert found.majority.value == pytest.approx(rows["true"].value_counts(normalize=True).max())
     if classes == 7:
         np.testing.assert_array_equal(found.confusion, run.metrics[split].confusion)
 
