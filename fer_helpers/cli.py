@@ -111,7 +111,7 @@ def models(classes: int = 6) -> None:
     "fer train arch=resnet50 optimizer=adam epochs=10 --data fer2013.csv",
     "fer train method=supcon epochs=4",
     "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16",
-    "Settings, each with its default:", "method=plain: what else a network is taught by, such as supcon or focal; see docs/training.md.",
+    "Settings, each with its default:", "method=plain: a way to learn, such as supcon or focal, see docs/training.md.",
     *explain_settings()))
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""

@@ -23,7 +23,8 @@ from fer_helpers.training.settings import read_settings
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
-def commands(command=typer.main.get_command(app), path=()):
+def commands(command=None, path=()):
+    command = command or typer.main.get_command(app)
     yield path, command
     for name, inner in getattr(command, "commands", {}).items():
         yield from commands(inner, (*path, name))

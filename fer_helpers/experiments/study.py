@@ -31,7 +31,17 @@ from ..data.faceset import FaceSet
 from ..files import FerError, bar_options, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
 from ..models.factory import model_table
 from ..training.config import TrainConfig
-from ..training.runs import Run, default_store, finished_runs, home, read_table, record_run, run_id, run_table, train_run
+from ..training.runs import (
+    Run,
+    default_store,
+    finished_runs,
+    home,
+    read_table,
+    record_run,
+    run_id,
+    run_table,
+    train_run,
+)
 from ..training.train_sets import ORIGINAL_HAPPY, missing_classes
 from ..training.trainer import Diverged
 

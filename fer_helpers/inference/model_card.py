@@ -12,7 +12,7 @@ from ..metrics.evaluation import Evaluation, evaluate
 from ..training.config import TrainConfig
 from ..training.runs import Run
 
-#: Fingerprints (`FaceSet.fingerprint`) of FER2013 as Kaggle's msambare/fer2013 has it, with the votes of FER+ and without.
+#: `FaceSet.fingerprint` of FER2013 as Kaggle's msambare/fer2013 has it, with the votes of FER+ and without.
 FER2013 = ("e851ab5a5e04a948", "2efbf4c996bcdf1d")
 
 
@@ -52,9 +52,9 @@ def model_card(run: Run, calibration: Calibration) -> str:
         "Written by `fer_helpers`; every number is that of the run.", "",
         f"- **Network:** `{run.config.arch}`, {sum(p.numel() for p in run.model().parameters()):,} weights (float16 on "
         "disk), for one 48×48 grayscale face; answers " + ", ".join(test.classes) + ".",
-        f"- **Data:** {_FER2013 if photographs else Path(env['data']).name}, {env['images']['train']:,} train images and "
-        f"{env['images']['val']:,} for validation." + photographs * " Found by web search, cropped by a detector, one "
-        "label each.",
+        f"- **Data:** {_FER2013 if photographs else Path(env['data']).name}, {env['images']['train']:,} train images "
+        f"and {env['images']['val']:,} for validation." + photographs * " Found by web search, cropped by a detector, "
+        "one label each.",
         f"- **Recipe:** {settings}; seed {run.config.seed}, epoch {env['best_epoch']} kept, "
         f"{env['train_seconds'] / 60:.0f} minutes on {env['threads']} {env['device']} threads ({env['precision']}).",
         "", "## Accuracy", "",

@@ -32,7 +32,15 @@ from ..data.readers import load_faces
 from ..experiments.notebooks import WIDGET, Executed, absolute, execute, find_notebooks, notebook_defaults
 from ..files import FerError, bar_options, explain_os_errors
 from ..training.config import TrainConfig
-from ..training.runs import default_store, finished_runs, load_runs, markdown_table, recorded_runs, results_folder, run_table
+from ..training.runs import (
+    default_store,
+    finished_runs,
+    load_runs,
+    markdown_table,
+    recorded_runs,
+    results_folder,
+    run_table,
+)
 from ..viz import figures, plots
 from . import summary
 

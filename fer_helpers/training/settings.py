@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..files import FerError
-from .config import DEFAULT_LR, KINDS, RANGES, TrainConfig, convert, read_setting, read_value
+from .config import DEFAULT_LR, KINDS, RANGES, TrainConfig, convert, read_setting
 
 
 def explain_settings() -> list[str]:

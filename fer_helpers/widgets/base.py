@@ -182,5 +182,6 @@ def curves(title: str, series: Mapping[str, tuple[Sequence[float], str]], length
     if series:
         figure.legend(loc="lower left", ncols=len(series), fontsize=8, frameon=False, labelcolor=_TEXT)
     figure.savefig(buffer, format="svg", transparent=True)
-    svg = buffer.getvalue().partition("<svg ")[2].replace(_TEXT, "currentColor")  # dark on a light page, light on a dark
+    # Dark on a light page, light on a dark one.
+    svg = buffer.getvalue().partition("<svg ")[2].replace(_TEXT, "currentColor")
     return f"<svg role='img' aria-label='{html.escape(title)}' {svg}"

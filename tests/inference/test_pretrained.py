@@ -11,7 +11,7 @@ from conftest import easy_faces
 from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError
 from fer_helpers.inference.loading import load_network
-from fer_helpers.inference.model_card import restrict_classes, confidence_note
+from fer_helpers.inference.model_card import confidence_note, restrict_classes
 from fer_helpers.inference.pretrained import WEIGHTS, load_pretrained, publish
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.prediction import predict_logits

@@ -105,15 +105,13 @@ def test_equal_configurations_are_written_alike(config):
 
 @given(CONFIGS, CONFIGS)
 def test_configurations_that_differ_in_one_setting_are_written_apart(first, second):
-    changed = 0
     for name, value in second.to_dict().items():
         with contextlib.suppress(FerError):  # settings that do not go together
             other = replace(first, **{name: value})
             same = value == getattr(first, name)
-            changed += not same
             assert (other == first) == same == (json.dumps(other.to_dict()) == json.dumps(first.to_dict()))
             assert (other.identity() == first.identity()) == same
-    assert changed > 3
+
 
 
 @pytest.mark.parametrize(("name", "one", "same"), [
@@ -817,21 +815,21 @@ def test_a_finished_checkpoint_is_not_trained_further(view, checkpoint):
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"epochs": 3}, {"seed": 1}, {"augmentation": "flip"},
                                     {"batch_norm": False}, {"arch": "compact"}])
 def test_the_checkpoint_of_another_configuration_is_refused(change, view, checkpoint):
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*another configuration.*delete"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*another configuration.*elsewhere"):
         fit_quietly(replace(TINY, **change), view, checkpoint)
 
 
 def test_the_checkpoint_of_other_data_is_refused(view, checkpoint):
     images = view.images.clone()
     images[0, 0, 0] ^= 1
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*delete"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*elsewhere"):
         fit_quietly(TINY, replace(view, images=images), checkpoint)
 
 
 def test_the_checkpoint_of_other_votes_is_refused(view, tmp_path):
     config, path = replace(TINY, loss="soft_votes", epochs=1), tmp_path / "checkpoint.pt"
     fit_quietly(config, with_votes(view, lambda label: view.classes[label]), path)
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*delete"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*elsewhere"):
         fit_quietly(config, with_votes(view, lambda label: view.classes[(label + 1) % 6]), path)
 
 
