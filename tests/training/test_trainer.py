@@ -113,7 +113,6 @@ def test_configurations_that_differ_in_one_setting_are_written_apart(first, seco
             assert (other.identity() == first.identity()) == same
 
 
-
 @pytest.mark.parametrize(("name", "one", "same"), [
     ("classes", "6", 6), ("lr", 1, 1.0), ("warmup_epochs", 1, 1.0), ("weight_decay", 0, 0.0), ("momentum", 0, 0.0),
     ("label_smoothing", 0, 0.0), ("clip_norm", 5, 5.0), ("batch_norm", 1, True), ("drop_last", 0, False)])
