@@ -33,12 +33,13 @@ CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES, "init
            "validation": ("stratified", "last"), "keep": ("best", "last", "best_on_test"),
            "pretrain": ("none", "supcon", "simclr")}
 #: Lowest and highest value of settings that are numbers.
-RANGES = {"lr": (0, 100), "momentum": (0, 0.9999), "root_eps": (1e-30, 1), "weight_decay": (0, 10),
-          "warmup_epochs": (0, 1000), "epochs": (1, 100_000), "batch_size": (2, 1 << 20), "accumulate": (1, 1 << 20),
-          "ema": (0, 0.999999), "label_smoothing": (0, 1), "clip_norm": (1e-9, 1e9), "patience": (1, 100_000),
-          "val_fraction": (0.001, 0.9), "train_limit": (2, 1 << 40), "focal": (0, 10), "contrast": (0, 100),
-          "hard_negatives": (0, 100), "pretrain_epochs": (0, 100_000), "temperature": (0.001, 100), "guide": (0, 100),
-          "distill": (0, 1), "seed": (0, 2**31)}
+RANGES: dict[str, tuple[float, float]] = {
+    "lr": (0, 100), "momentum": (0, 0.9999), "root_eps": (1e-30, 1), "weight_decay": (0, 10),
+    "warmup_epochs": (0, 1000), "epochs": (1, 100_000), "batch_size": (2, 1 << 20), "accumulate": (1, 1 << 20),
+    "ema": (0, 0.999999), "label_smoothing": (0, 1), "clip_norm": (1e-9, 1e9), "patience": (1, 100_000),
+    "val_fraction": (0.001, 0.9), "train_limit": (2, 1 << 40), "focal": (0, 10), "contrast": (0, 100),
+    "hard_negatives": (0, 100), "pretrain_epochs": (0, 100_000), "temperature": (0.001, 100), "guide": (0, 100),
+    "distill": (0, 1), "seed": (0, 2**31)}
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "none": None}
 
 

@@ -73,7 +73,8 @@ def notebook_parameters(cells: dict[str, Any], **kinds: type | str | list[str]) 
             continue
         wanted = list if isinstance(kind, list) else kind
         found = convert(value, wanted)
-        if not isinstance(found, wanted) or (wanted is not bool and isinstance(found, bool)):
+        fits = isinstance(found, wanted) and (wanted is bool or not isinstance(found, bool))
+        if not fits:
             raise FerError(f"{name}={value!r} must be {_WANTED[wanted][0]}; give it to papermill as "
                            f"-y '{{{name}: {_WANTED[wanted][1]}}}'")
         cells[name] = [read_setting(kind[0], one) for one in found] if isinstance(kind, list) else found

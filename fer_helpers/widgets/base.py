@@ -167,7 +167,8 @@ def curves(title: str, series: Mapping[str, tuple[Sequence[float], str]], length
 
     Not by pyplot, which belongs to the thread of the cells. Each curve has the id "title: name".
     """
-    figure, buffer = Figure((4.2, 2.4), layout="none"), io.StringIO()  # to find a layout takes as long as to draw
+    figure, buffer = Figure((4.2, 2.4)), io.StringIO()
+    figure.set_layout_engine("none")  # to find a layout takes as long as to draw
     axis = figure.add_axes((0.12, 0.24, 0.84, 0.64))
     for name, (values, color) in series.items():
         known = np.where(np.isfinite(values), values, np.nan)
