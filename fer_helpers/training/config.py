@@ -235,7 +235,8 @@ class TrainConfig:
             value, (kind, optional) = getattr(self, name), KINDS[name]
             if value is None and optional:
                 continue
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+            if not fits or not low <= value <= high:
                 raise FerError(f"{name}={value!r} must be {'a whole' if kind is int else 'a'} number "
                                f"from {low} to {high}")
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
