@@ -11,15 +11,16 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 # All else is imported by the command that uses it: torch takes seconds, and workers of a sweep import this module too.
 from .data.emotions import CLASS_SETS
 from .files import FerError, bar_options, needs_extra, printable, write_atomic
+from .training.settings import explain_settings, read_settings
 
 
 def _examples(*commands: str) -> str:
@@ -28,14 +29,28 @@ def _examples(*commands: str) -> str:
 
 
 app = typer.Typer(help="Train networks on facial expressions, see what they learnt, ask them about a photograph.",
-                  epilog=_examples("fer predict photo.jpg", "fer train arch=compact epochs=2", "fer COMMAND --help"),
+                  epilog=_examples("fer predict photo.jpg", "fer train arch=compact epochs=2", "fer train --help"),
                   no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 data_app = typer.Typer(help="Download and check data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fer_helpers {version('fer_helpers')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                               help="Print the version and leave.")] = False) -> None:
+    pass
+
+
 Data = Annotated[str, typer.Option(help="Folder, CSV or zip of faces; empty takes FER_DATA or the synthetic faces.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of runs; without it FER_RUNS or ./runs.")]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings of TrainConfig.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings, each once.")]
+Named = Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a finished run.")]
 
 
 @data_app.command("download", epilog=_examples("fer data download data/fer2013"))
@@ -95,9 +110,12 @@ def models(classes: int = 6) -> None:
 @app.command(epilog=_examples(
     "fer train arch=resnet50 optimizer=adam epochs=10 --data fer2013.csv",
     "fer train method=supcon epochs=4",
-    "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16"))
+    "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16",
+    "Settings, each with its default:", "method=plain: a way to learn, such as supcon or focal, see docs/training.md.",
+    *explain_settings()))
 def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
+    given = _single(settings)
     import pandas as pd
 
     from .data import readers, validation
@@ -106,7 +124,7 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
     from .training.runs import train_run
     from .training.trainer import prepare_faces
 
-    config = configure({key: _one(key, values) for key, values in _settings(settings).items()})
+    config = configure(given)
     with distributed.join() as team:
         faces = readers.load_faces(data, progress=team.leads)
         for finding in validation.check_class_shares(prepare_faces(config, faces)) if team.leads else ():
@@ -134,13 +152,14 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
     typer.echo(table.to_csv() if as_csv else table[short].to_string(float_format="{:.3f}".format))
 
 
-@app.command(epilog=_examples("fer record runs/NAME"))
-def record(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-           target: Annotated[Path, typer.Argument(help="Store of recorded results.")] = Path("data/results")) -> None:
+@app.command(epilog=_examples("fer record NAME", "fer record runs/NAME data/results"))
+def record(run: Named, target: Annotated[Path, typer.Argument(help="Store of recorded results.")]
+           = Path("data/results"), store: Store = None) -> None:
     """Copy a run's small files (no weights, no pixels) to the recorded results."""
-    from .training.runs import Run, record_run
+    from .inference.loading import find_run
+    from .training.runs import record_run
 
-    typer.echo(record_run(Run(run), target).folder)
+    typer.echo(record_run(find_run(run, store), target).folder)
 
 
 @app.command(epilog=_examples("fer findings", "fer findings --figure findings.svg", "fer findings --verdicts"))
@@ -160,17 +179,16 @@ def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the fig
         write_atomic(figure, lambda path: drawn.savefig(path, metadata={"Date": None}))
 
 
-@app.command(epilog=_examples("fer publish runs/NAME"))
-def publish(run: Annotated[Path, typer.Argument(help="Folder of a finished run: compact, seven classes.")]) -> None:
-    """Make a run the network that ships with the package, and write its model card."""
-    from .inference import pretrained
-    from .training.runs import Run
+@app.command(epilog=_examples("fer publish NAME"))
+def publish(run: Named, store: Store = None) -> None:
+    """Make a run of the compact network with seven classes the one that ships with the package, and write its card."""
+    from .inference import loading, pretrained
 
-    typer.echo(pretrained.publish(Run(run)))
+    typer.echo(pretrained.publish(loading.find_run(run, store)))
 
 
 @app.command(epilog=_examples("fer push NAME user/faces", "fer push NAME user/faces --public"))
-def push(run: Annotated[str, typer.Argument(help="Name or folder of a finished run.")],
+def push(run: Named,
          repo: Annotated[str, typer.Argument(help="user/name on the Hugging Face Hub.")],
          public: Annotated[bool, typer.Option("--public", help="Let everybody see a new repository.")] = False,
          store: Store = None) -> None:
@@ -229,7 +247,7 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
             detector: Annotated[str, typer.Option(help="retinaface, cascade or auto.")] = "auto",
             form: Annotated[Format, typer.Option("--format", help="json and csv give one line a picture or face.")]
             = Format.text,
-            out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
+            out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures, NAME.fer.png.")] = None,
             attribution: Annotated[bool, typer.Option(help="Show there what spoke for each answer.")] = False,
             every: Annotated[float, typer.Option(help="Seconds between the frames of a film.", min=0)] = 1.0) -> None:
     """Find the faces of photographs and name their expressions.
@@ -242,6 +260,7 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
     from .inference import photographs as album
 
     network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
+    drawings = album.Drawings(out, photos, files) if out else None
     write = _printer(form, CLASS_SETS[network.config.classes])
     typer.echo(album.MEANING, err=True)
     for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
@@ -249,9 +268,8 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
             for seconds, picture in album.frames(path, every):
                 found = album.predict(picture, network, detector)
                 write(path, seconds, [one.to_dict() for one in found])
-                if out is not None:
-                    name = path.stem if seconds is None else f"{path.stem}-{seconds:08.2f}s"
-                    album.save_annotated(out / f"{name}.png", picture, found, network if attribution else None)
+                if drawings:
+                    drawings.save(path, seconds, picture, found, network if attribution else None)
         except FerError as error:  # one bad picture in a folder must not cost the answers for the others
             failed += 1
             typer.echo(f"error: {error}", err=True)
@@ -267,12 +285,12 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
                         "most_probable", "confidence", *classes])
 
     def write(path: Path, seconds: float | None, faces: list[dict[str, Any]]) -> None:
-        when = {} if seconds is None else {"seconds": round(seconds, 2)}
+        when = {} if seconds is None else {"seconds": round(seconds, 3)}
         if form == Format.json:
             typer.echo(json.dumps({"file": str(path)} | when | {"faces": faces}))
             return
         if form == Format.text:
-            where = printable(str(path)) + ("" if seconds is None else f" at {seconds:.2f} s")
+            where = printable(str(path)) + ("" if seconds is None else f" at {seconds:.3f} s")
             typer.echo(f"{where}: {len(faces) or 'no'} face{'s' if len(faces) != 1 else ''} found")
         for number, face in enumerate(faces, 1):
             ranked = sorted(face["probabilities"].items(), key=lambda item: -item[1])
@@ -282,7 +300,7 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
                            ranked[:3]) + f"   at ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f})")
             else:
                 named = str(path).encode(errors="backslashreplace").decode()  # a name need not be text
-                table.writerow([named, "" if seconds is None else round(seconds, 2), number, *face["box"],
+                table.writerow([named, "" if seconds is None else round(seconds, 3), number, *face["box"],
                                 face["detection_score"], face["answer"], face["most_probable"], face["confidence"],
                                 *face["probabilities"].values()])
                 sys.stdout.flush()
@@ -329,7 +347,7 @@ def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; wit
 @app.command(epilog=_examples(
     "fer sweep arch=vgg16,resnet50 optimizer=sgd,adam seed=0,1,2",
     "fer sweep method=plain,supcon,focal epochs=4 --jobs 2 --memory 4GiB --time-limit 2h",
-    "fer sweep lr=0.003,0.01,0.03,0.1 label_smoothing=0,0.1,0.2 augmentation=flip,affine,full --search 12",
+    "fer sweep lr=0.003,0.01,0.03,0.1 label_smoothing=0,0.1,0.2 augmentation=none,flip,standard --search 12",
     "fer sweep plan.yaml --scheduler tcp://host:8786 --resource GPU=1 --store /shared/runs"))
 def sweep(settings: Annotated[list[str] | None, typer.Argument(
               metavar="KEY=VALUE... | PLAN.yaml", help="Values of each setting, or a file of grid: or runs:")] = None,
@@ -357,7 +375,7 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
 
     plan = settings or []
     in_file = len(plan) == 1 and plan[0].endswith((".yaml", ".yml"))
-    axes = sweeps.read_plan(Path(plan[0])) if in_file else _settings(plan)
+    axes = sweeps.read_plan(Path(plan[0])) if in_file else read_settings(plan)
     try:
         limits = Limits(threads, parse_bytes(memory) if memory else 0, parse_timedelta(time_limit) if time_limit else 0)
         amounts = {name: float(amount) for name, amount in (entry.split("=") for entry in resource or [])}
@@ -388,8 +406,7 @@ def report(settings: Settings = None, data: Data = "",
     with needs_extra("report"):
         from .report.site import report as write_report
 
-    overrides = {key: _one(key, values) for key, values in _settings(settings).items()}
-    results = write_report(out, data, profile, notebooks, store, overrides)
+    results = write_report(out, data, profile, notebooks, store, _single(settings))
     for result in results:
         typer.echo(f"{result.seconds:6.0f} s  {result.path.stem}  {result.error or 'done'}")
     typer.echo(f"Report: {(out / 'index.html').resolve()}")
@@ -397,29 +414,12 @@ def report(settings: Settings = None, data: Data = "",
         raise typer.Exit(1)
 
 
-def _settings(pairs: list[str] | None) -> dict[str, list[Any]]:
-    """KEY=V1,V2 pairs as lists of values, each read as YAML: ``6`` is a number, ``null`` is None."""
-    settings = {}
-    for pair in pairs or []:
-        key, equals, values = pair.partition("=")
-        if not equals or not key:
-            raise FerError(f"{pair!r} is not a setting; write KEY=VALUE, as in epochs=10")
-        settings[key] = [_value(value) for value in values.split(",")]
-    return settings
-
-
-def _value(text: str) -> Any:
-    try:
-        # YAML 1.1 reads 1e-3 as text; Python's float knows better.
-        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else yaml.safe_load(text)
-    except Exception:  # tags and dates break the loader in many ways; the setting's own check says what is wrong
-        return text
-
-
-def _one(key: str, values: list[Any]) -> Any:
-    if len(values) != 1:
-        raise FerError(f"{key}: one value expected, got {len(values)}; several are for fer sweep")
-    return values[0]
+def _single(pairs: list[str] | None) -> dict[str, Any]:
+    """`read_settings` where each has one value."""
+    settings = read_settings(pairs or [])
+    if several := [key for key, values in settings.items() if len(values) != 1]:
+        raise FerError(f"{several[0]}: one value expected, got {len(settings[several[0]])}; several are for fer sweep")
+    return {key: value for key, (value,) in settings.items()}
 
 
 def main() -> None:

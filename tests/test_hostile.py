@@ -164,9 +164,9 @@ def test_spoilt_input_is_read_or_refused_by_name_and_nothing_else_happens(name, 
             place = number % len(good)
             refused += attempt(reader, folder, reader.files[place], spoil(good[place], chance)) is not None
     assert files_of(folder) == before
-    assert refused > reader.inputs / 4
     tally[name] = refused
     record_property("refused", refused)
+    assert refused > reader.inputs / 2
 
 
 def test_ten_thousand_bad_inputs_were_refused(tally, record_property):

@@ -117,11 +117,10 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
     names, folder, end = list(dict.fromkeys(["plain", *names])), Path(folder), time.monotonic() + seconds
     known, own = folder / "protocol.json", protocol.to_dict(faces.fingerprint)
     if known.exists():
-        before = read_json(known, "delete the folder")
+        before = read_json(known, "name another folder")
         recipes = before.get("recipes", {})
         if before | {"recipes": own["recipes"] | recipes} != own | {"recipes": recipes | own["recipes"]}:
-            raise FerError(
-                f"{known}: a study under another protocol or on other data; delete the folder or name another")
+            raise FerError(f"{known}: a study under another protocol or on other data; name another folder")
         own["recipes"] = recipes | own["recipes"]
     write_json(known, own)
     with _Crew(faces, store, device, protocol.whole, processes, end) as crew:
@@ -152,7 +151,7 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
     """Train what is not in the folder yet, seed by seed; how many remain."""
     best = tuning.groupby("method")["val_accuracy"].max()
     if len(hopeless := best.index[best == 0]):
-        raise FerError(f"method={hopeless[0]!r}: all trials diverged; lower lr, and delete tuning.csv in {folder}")
+        raise FerError(f"method={hopeless[0]!r}: all trials in {folder} diverged; lower lr, and name another folder")
     todo = []
     for seed in range(max(protocol.seeds.values())):
         for network, recipe in protocol.recipes.items():

@@ -31,7 +31,17 @@ from ..data.faceset import FaceSet
 from ..files import FerError, bar_options, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
 from ..models.factory import model_table
 from ..training.config import TrainConfig
-from ..training.runs import Run, default_store, home, read_table, record_run, run_id, run_table, train_run
+from ..training.runs import (
+    Run,
+    default_store,
+    finished_runs,
+    home,
+    read_table,
+    record_run,
+    run_id,
+    run_table,
+    train_run,
+)
 from ..training.train_sets import ORIGINAL_HAPPY, missing_classes
 from ..training.trainer import Diverged
 
@@ -186,7 +196,7 @@ class Study:
     def runs(self, group: str) -> dict[TrainConfig, Run]:
         """The recorded runs of a group by their configuration."""
         if group not in self._runs:
-            self._runs[group] = {run.config: run for run in map(Run, _folders(self.results / group))}
+            self._runs[group] = {run.config: run for run in finished_runs(self.results / group)}
         return self._runs[group]
 
     def trials(self, group: str) -> pd.DataFrame:
@@ -377,10 +387,6 @@ def recorded(group: str) -> pd.DataFrame:
 @functools.cache
 def _mflops(arch: str) -> float:
     return float(model_table([arch])["mflops"].iloc[0])
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path.parent for path in sorted(folder.glob("*/metrics.json"))]
 
 
 def _trial(entry: Entry, number: int) -> TrainConfig:

@@ -137,7 +137,7 @@ def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface"
     """
     target = Path(target)
     if target.exists():
-        raise FerError(f"{target}: already exists; delete it or choose another folder")
+        raise FerError(f"{target}: already exists; choose another folder")
     if choose_detector(detector) == "cascade":
         raise FerError("detector='cascade' finds no eyes to align by; take retinaface")
     aligned, names = 0, np.array(faces.classes)[faces.labels.numpy()]

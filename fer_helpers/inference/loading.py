@@ -41,6 +41,6 @@ def find_run(run: str, store: Path | str | None = None) -> Run:
         If there is none.
     """
     folder = Path(run) if os.path.isdir(run) else Path(store or default_store()) / run
-    if not os.path.exists(folder / "metrics.json"):  # unlike Path.exists, also of a name that no disk could hold
+    if not (found := Run(folder)).finished:
         raise FerError(f"{folder}: is no finished run; fer runs lists them")
-    return Run(folder)
+    return found

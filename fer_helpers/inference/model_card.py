@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
 from ..data.emotions import CLASS_SETS
 from ..metrics.calibration import Calibration
 from ..metrics.evaluation import Evaluation, evaluate
 from ..training.config import TrainConfig
 from ..training.runs import Run
 
+#: `FaceSet.fingerprint` of FER2013 as Kaggle's msambare/fer2013 has it, with the votes of FER+ and without.
+FER2013 = ("e851ab5a5e04a948", "2efbf4c996bcdf1d")
 
-def asked_only(run: Run, classes: int, split: str = "test") -> Evaluation:
-    """A run on the images of some of its classes, its other answers forbidden.
+
+def restrict_classes(run: Run, classes: int, split: str = "test") -> Evaluation:
+    """A run on the images of some of its classes, its other answers forbidden; the majority class is that of these
+    images.
 
     Not what a network trained on those classes reaches: this one spent its training on all of its own.
 
@@ -19,14 +27,15 @@ def asked_only(run: Run, classes: int, split: str = "test") -> Evaluation:
     classes : 3, 6 or 7, at most those of the run, see `emotions.CLASS_SETS`.
     split : "test" or "clean_test".
     """
+    if classes == run.config.classes:
+        return run.metrics[split]
     names, rows = CLASS_SETS[classes], run.predictions
     rows = rows[(rows["split"] == "test") & rows["true"].isin(names)]
     if split == "clean_test":
         rows = rows[~rows["in_train"]]
     probs = rows[[f"prob_{name}" for name in names]].to_numpy()
-    # Happiness is the most frequent class of FER2013 in every setting.
-    return evaluate(rows["true"].map(names.index).to_numpy(), probs / probs.sum(1, keepdims=True).clip(1e-12), names,
-                    names.index("happiness"))
+    labels = rows["true"].map(names.index).to_numpy()
+    return evaluate(labels, probs / probs.sum(1, keepdims=True).clip(1e-12), names, int(np.bincount(labels).argmax()))
 
 
 def model_card(run: Run, calibration: Calibration) -> str:
@@ -35,7 +44,7 @@ def model_card(run: Run, calibration: Calibration) -> str:
     After Mitchell et al. 2019, arXiv:1810.03993.
     """
     test, env = run.metrics["test"], run.environment
-    photographs = "fer2013" in env["data"].lower()
+    photographs = env["data_fingerprint"] in FER2013
     settings = ", ".join(f"{key} {value}" for key, value in run.config.to_dict().items()
                          if value != getattr(TrainConfig(), key) or key in ("augmentation", "batch_size"))
     lines = [
@@ -43,16 +52,16 @@ def model_card(run: Run, calibration: Calibration) -> str:
         "Written by `fer_helpers`; every number is that of the run.", "",
         f"- **Network:** `{run.config.arch}`, {sum(p.numel() for p in run.model().parameters()):,} weights (float16 on "
         "disk), for one 48×48 grayscale face; answers " + ", ".join(test.classes) + ".",
-        f"- **Data:** {_FER2013 if photographs else env['data']}, {env['images']['train']:,} train images and "
-        f"{env['images']['val']:,} for validation." + photographs * " Found by web search, cropped by a detector, one "
-        "label each.",
+        f"- **Data:** {_FER2013 if photographs else Path(env['data']).name}, {env['images']['train']:,} train images "
+        f"and {env['images']['val']:,} for validation." + photographs * " Found by web search, cropped by a detector, "
+        "one label each.",
         f"- **Recipe:** {settings}; seed {run.config.seed}, epoch {env['best_epoch']} kept, "
         f"{env['train_seconds'] / 60:.0f} minutes on {env['threads']} {env['device']} threads ({env['precision']}).",
         "", "## Accuracy", "",
         f"95% bootstrap intervals over test images; logits averaged over views: {run.config.tta}.", "",
         "| classes | test | without copies of train | always the majority |", "| --- | --- | --- | --- |"]
     for classes in (count for count in (7, 6, 3) if count <= run.config.classes):
-        official, clean = asked_only(run, classes), asked_only(run, classes, "clean_test")
+        official, clean = restrict_classes(run, classes), restrict_classes(run, classes, "clean_test")
         note = "" if classes == run.config.classes else " (asked only for these)"
         lines.append(f"| {classes}{note} | {official.accuracy.percent} of {official.count:,} | {clean.accuracy.percent}"
                      f" of {clean.count:,} | {official.majority.percent} |")

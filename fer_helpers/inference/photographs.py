@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,19 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from ..data.emotions import CLASS_SETS
 from ..data.readers import MAX_IMAGE_PIXELS, read_photograph
-from ..files import FerError, check_file, needs_extra, write_atomic
+from ..files import FerError, check_file, digest, needs_extra, write_atomic
 from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces
 from .pretrained import Pretrained, load_pretrained, probabilities
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+#: How the files of `save_annotated` end that `Drawings` names, and the text in them that says what they show.
+SUFFIX, _SHOWS = ".fer.png", "fer_helpers"
 #: What goes with every answer.
 MEANING = ("The answer is what people would call this expression in a photograph; it does not say what anybody feels, "
            "and must not be used to judge people.")
@@ -102,7 +106,8 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
 
 
 def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
-    """Files as they are; of a folder every picture and film in it and below, in order of name.
+    """Files as they are; of a folder every picture and film in it and below, in order of name, but for the drawings
+    that `Drawings` put there.
 
     Raises
     ------
@@ -112,7 +117,8 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
     files = []
     for path in map(Path, paths):
         if os.path.isdir(path):  # unlike Path.is_dir, also of a name that no disk could hold
-            own = sorted(inside for inside in path.rglob("*") if inside.suffix.lower() in PICTURES + FILMS)
+            own = sorted(inside for inside in path.rglob("*") if inside.suffix.lower() in PICTURES + FILMS
+                         and not (inside.name.endswith(SUFFIX) and _shown(inside)))
             if not own:
                 raise FerError(f"{path}: holds no picture ({', '.join(PICTURES)}) and no film ({', '.join(FILMS)})")
             files += own
@@ -120,7 +126,43 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
             files.append(path)
         else:
             raise FerError(f"{path}: does not exist; give a picture, a film or a folder")
-    return files
+    return list(dict.fromkeys(files))
+
+
+class Drawings:
+    """Names of annotated pictures below ``out``, which lie there as the photographs do below what was ``given``, or
+    below the folder that all of it lies in: ``a/x.jpg`` becomes ``a/x.jpg.fer.png``, a frame of a film
+    ``film.mp4-00012.500s.fer.png``. A drawing takes the place of an older one of the same photograph, of nothing else.
+    """
+
+    def __init__(self, out: Path, given: Iterable[Path], files: Iterable[Path]) -> None:
+        self.out, self.inputs, self.named = out, {os.path.abspath(file) for file in files}, set[str]()
+        self.root = os.path.commonpath([os.path.abspath(path if os.path.isdir(path) else path.parent)
+                                        for path in given])
+
+    def save(self, path: Path, seconds: float | None, photograph: np.ndarray, predictions: Sequence[FacePrediction],
+             attribution: Pretrained | None = None) -> Path:
+        """`save_annotated` for a photograph, or a frame of a film; where it is."""
+        place, when = os.path.abspath(path), "" if seconds is None else f"-{seconds:09.3f}s"
+        shows = digest(os.fsencode(place), when)
+        for number in itertools.count(1):
+            name = f"{os.path.relpath(place, self.root)}{when}{'' if number == 1 else f'-{number}'}{SUFFIX}"
+            target = self.out / name
+            if os.path.abspath(target) not in self.inputs | self.named and (
+                    not os.path.lexists(target) or _shown(target) == shows):
+                break
+        self.named.add(os.path.abspath(target))
+        save_annotated(target, photograph, predictions, attribution, shows)
+        return target
+
+
+def _shown(path: Path) -> str:
+    """What a file of `save_annotated` says that it shows; "" for any other."""
+    try:
+        with Image.open(check_file(path)) as image:
+            return str(image.info.get(_SHOWS, ""))
+    except Exception:  # whatever else it is
+        return ""
 
 
 def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | None, np.ndarray]]:
@@ -140,10 +182,10 @@ def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | Non
     film = cv2.VideoCapture(str(check_file(path)))
     try:
         if film.get(cv2.CAP_PROP_FRAME_WIDTH) * film.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_IMAGE_PIXELS:
-            raise FerError(f"{path}: its pictures are larger than {MAX_IMAGE_PIXELS:,} pixels; shrink or delete it")
+            raise FerError(f"{path}: its pictures are larger than {MAX_IMAGE_PIXELS:,} pixels; shrink it")
         rate, number, due = film.get(cv2.CAP_PROP_FPS) or 25.0, 0, 0.0
         while film.grab():
-            if number / rate >= due:
+            if number / rate >= due - 1e-6:  # sums of 0.4 are not quite multiples of it
                 done, picture = film.retrieve()
                 if done:
                     yield number / rate, np.ascontiguousarray(picture[..., ::-1])
@@ -203,8 +245,8 @@ def annotate(photograph: np.ndarray, predictions: Sequence[FacePrediction],
 
 
 def save_annotated(target: Path, photograph: np.ndarray, predictions: Sequence[FacePrediction],
-                   attribution: Pretrained | None = None) -> None:
-    """`annotate` as a PNG."""
+                   attribution: Pretrained | None = None, shows: str = "") -> None:
+    """`annotate` as a PNG; ``shows``, if any, is kept in it."""
     with matplotlib.rc_context(STYLE):
         figure = annotate(photograph, predictions, attribution)
-        write_atomic(target, lambda path: figure.savefig(path, dpi=150, bbox_inches="tight"))
+        write_atomic(target, lambda path: figure.savefig(path, dpi=150, bbox_inches="tight", metadata={_SHOWS: shows}))

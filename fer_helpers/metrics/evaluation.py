@@ -112,7 +112,7 @@ class Evaluation:
             return cls(classes=classes, confusion=confusion.astype(np.int64),
                        rates=tuple(np.array(_numbers(values["rates"], 2, *square))), **parts)
         except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise FerError(f"metrics are incomplete ({error!r}); delete the run and train it again") from error
+            raise FerError(f"metrics are incomplete ({error!r}); train the run again") from error
 
 
 def _numbers(values: Any, *shape: int) -> list[Any]:

@@ -138,7 +138,7 @@ def _sentences(folder: Path | str) -> pd.DataFrame:
     rows = [(*key, sentence) for key, part in parts.items() for sentence in part]
     table = pd.DataFrame(rows, columns=["emotion", "style", "sentence"])
     if (twice := table["sentence"].str.strip().str.casefold().duplicated()).any():
-        raise FerError(f"{path}: holds twice {table['sentence'][twice].iloc[0]!r}; delete one, or {_REINSTALL}")
+        raise FerError(f"{path}: holds twice {table['sentence'][twice].iloc[0]!r}; leave one out, or {_REINSTALL}")
     return table
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..data.faceset import FaceSet
 from ..files import FerError, explain_os_errors, read_json, write_atomic, write_json
-from ..training.runs import Run, load_runs, read_table, record_run, results_folder, run_table
+from ..training.runs import Run, finished_runs, load_runs, read_table, record_run, results_folder, run_table
 
 _AGAIN = "run that notebook on photographs with record=True"
 
@@ -93,7 +93,7 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
     for path in folder.iterdir():
         if path.suffix == ".csv" and path.stem not in tables:
             path.unlink()
-        elif (path / "metrics.json").exists() and path.name not in {run.name for run in runs}:
+        elif Run(path).finished and path.name not in {run.name for run in runs}:
             path.unlink() if path.is_symlink() else shutil.rmtree(path)  # a link to a run: the run stays
 
 
@@ -126,6 +126,6 @@ def all_runs(classes: int, folder: Path | None = None) -> pd.DataFrame:
 
     A run that two notebooks keep counts once.
     """
-    found = {path.parent.name: Run(path.parent) for path in sorted((folder or results_folder()).rglob("metrics.json"))}
+    found = {run.name: run for run in finished_runs(folder or results_folder(), below=True)}
     return run_table(run for run in found.values() if run.config.classes == classes and run.config.train_set == "all"
                      and run.config.validation == "stratified")

@@ -32,7 +32,15 @@ from ..data.readers import load_faces
 from ..experiments.notebooks import WIDGET, Executed, absolute, execute, find_notebooks, notebook_defaults
 from ..files import FerError, bar_options, explain_os_errors
 from ..training.config import TrainConfig
-from ..training.runs import Run, default_store, load_runs, markdown_table, recorded_runs, results_folder, run_table
+from ..training.runs import (
+    default_store,
+    finished_runs,
+    load_runs,
+    markdown_table,
+    recorded_runs,
+    results_folder,
+    run_table,
+)
 from ..viz import figures, plots, use_style
 from . import summary
 
@@ -218,7 +226,7 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
             nbformat.write(notebook, folder / result.path.name)
         if pages[-1].picture:
             (folder / f"{pages[-1].name}.png").write_bytes(pages[-1].picture)
-    recorded = run_table(Run(path.parent) for path in sorted(results_folder().rglob("metrics.json")))
+    recorded = run_table(finished_runs(results_folder(), below=True))
     runs = {"In the store of this report": load_runs(store), "Recorded on photographs": recorded}
     cards = {"model_card": PACKAGE / "inference" / "weights" / "README.md",
              "data_card": results_folder().parent / "README.md"}

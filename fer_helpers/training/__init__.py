@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         run_table,
         train_run,
     )
+    from .settings import notebook_parameters
     from .trainer import Diverged, Fitted, fit, prepare_faces
 else:
     __getattr__ = hand_on(__name__, {
@@ -32,12 +33,13 @@ else:
         "Run": "runs", "compare_runs": "runs", "default_store": "runs", "load_runs": "runs", "markdown_table": "runs",
         "record_run": "runs", "recorded_runs": "runs", "results_folder": "runs", "run_table": "runs",
         "train_run": "runs",
+        "notebook_parameters": "settings",
         "Diverged": "trainer", "Fitted": "trainer", "fit": "trainer", "prepare_faces": "trainer",
     })
 
 __all__ = [
     "METHODS", "OUTCOMES", "Diverged", "Fitted", "Run", "TrainConfig", "choose_device", "choose_precision",
     "compare_methods", "compare_runs", "configure", "default_store", "embed", "fit", "load_runs", "markdown_table",
-    "predict_logits", "prepare_faces", "record_run", "recorded_runs", "results_folder", "run_table", "train_run",
-    "with_method",
+    "notebook_parameters", "predict_logits", "prepare_faces", "record_run", "recorded_runs", "results_folder",
+    "run_table", "train_run", "with_method",
 ]

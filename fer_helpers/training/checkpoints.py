@@ -63,14 +63,15 @@ def load_checkpoint(path: Path, identity: str, device: str) -> dict[str, Any] | 
             reasons.append(error)
             continue
         if found != identity:
-            raise FerError(f"{file}: belongs to another configuration or other data; delete it to start anew")
+            raise FerError(f"{file}: belongs to another configuration or other data; move it elsewhere to start "
+                           "anew")
         if reasons:
             warnings.warn(f"{path}: damaged ({type(reasons[0]).__name__}); going on from the epoch before, "
                           f"{file.name}", stacklevel=2)
         return state
     if reasons:
         raise FerError(f"{' and '.join(map(str, there))}: not a checkpoint of this run ({type(reasons[0]).__name__}); "
-                       "delete it to start anew") from reasons[0]
+                       "move it elsewhere to start anew") from reasons[0]
     return None
 
 

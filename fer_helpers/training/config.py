@@ -1,17 +1,20 @@
-"""`TrainConfig`: everything that decides the outcome of a training run, apart from the data."""
+"""`TrainConfig`: everything that decides the outcome of a training run, apart from the data.
+
+`settings` reads it from text. Torch is imported only where a configuration is made: ``fer train --help`` must not wait
+for it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from ..data.emotions import class_set
 from ..files import FerError
-from ..models.factory import check_arch, list_models
-from ..models.heads import HEADS
-from ..transforms.augmentation import TTA, policy
-from .train_sets import missing_classes
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
@@ -24,6 +27,67 @@ METHOD_SETTINGS = ("head", "cbam", "focal", "contrast", "hard_negatives", "pretr
 _LATER = (*METHOD_SETTINGS, "init", "root_eps", "train_set", "validation", "drop_last")
 #: Peak learning rate used when a configuration names none.
 DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4, "muon": 0.02}
+#: Values of settings that are one of a few names.
+CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES, "init": INITS,
+           "class_weights": ("none", "balanced", "effective"), "precision": ("auto", "fp32", "bf16"),
+           "validation": ("stratified", "last"), "keep": ("best", "last", "best_on_test"),
+           "pretrain": ("none", "supcon", "simclr")}
+#: Lowest and highest value of settings that are numbers.
+RANGES: dict[str, tuple[float, float]] = {
+    "lr": (0, 100), "momentum": (0, 0.9999), "root_eps": (1e-30, 1), "weight_decay": (0, 10),
+    "warmup_epochs": (0, 1000), "epochs": (1, 100_000), "batch_size": (2, 1 << 20), "accumulate": (1, 1 << 20),
+    "ema": (0, 0.999999), "label_smoothing": (0, 1), "clip_norm": (1e-9, 1e9), "patience": (1, 100_000),
+    "val_fraction": (0.001, 0.9), "train_limit": (2, 1 << 40), "focal": (0, 10), "contrast": (0, 100),
+    "hard_negatives": (0, 100), "pretrain_epochs": (0, 100_000), "temperature": (0.001, 100), "guide": (0, 100),
+    "distill": (0, 1), "seed": (0, 2**31)}
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "none": None}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as JSON and version 1.2 have it: 1e-3 is a number, for which version 1.1 wants a dot and a sign, and a date
+    is text."""
+
+
+_Loader.yaml_implicit_resolvers = {first: [(tag, pattern) for tag, pattern in known if "timestamp" not in tag]
+                                   for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+                              list("-+.0123456789"))
+
+
+def read_value(text: str) -> Any:
+    """What a text means by itself: "off" is False, "none" None, "1e-3" a number, "[1e-3, 2]" a list (YAML or JSON); any
+    other text is itself."""
+    if (word := text.strip().lower()) in _WORDS:
+        return _WORDS[word]
+    try:
+        return yaml.load(text, _Loader)
+    except Exception:  # tags and dates break the loader in many ways; the setting's own check says what is wrong
+        return text
+
+
+def convert(value: Any, kind: type, optional: bool = False) -> Any:
+    """``value``, which a command line, a plan or papermill may give as text or another number, as a ``kind``, or None
+    where that is ``optional``; as it is where it means nothing of that kind."""
+    if not isinstance(value, str) or kind is str:
+        found = value.lower() if isinstance(value, str) else value
+        found = None if optional and found in ("none", "null") else found
+    else:
+        found = read_value(value)
+    if kind is int and isinstance(found, float) and found.is_integer():
+        found = int(found)
+    if kind is float and isinstance(found, int) and not isinstance(found, bool) and abs(found) < 1 << 53:
+        found = float(found)  # 1 and 1.0 are one setting: one run id
+    if kind is bool and found in (0, 1):
+        found = bool(found)
+    fits = isinstance(found, kind) and (kind is bool or not isinstance(found, bool))
+    return found if fits or (found is None and optional) else value
+
+
+def read_setting(name: str, value: Any) -> Any:
+    """`convert` for the field of `TrainConfig` of that name, or "method"; of any other name `read_value` of a text."""
+    if name in KINDS:
+        return convert(value, *KINDS[name])
+    return read_value(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -32,7 +96,8 @@ class TrainConfig:
 
     Attributes
     ----------
-    arch : a name of `factory.list_models`.
+    arch : "simple_cnn", "vgg16", "vgg19", "resnet50" or "compact"; "original_vgg16", "original_vgg19" or
+        "original_resnet50", as in the original study; or what else `models.register_model` added.
     classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
     batch_norm : whether the network normalises its activations.
     init : initial weights: "default", the architecture's own; "glorot" (uniform, Glorot & Bengio 2010) or "he" (normal,
@@ -48,7 +113,8 @@ class TrainConfig:
         "plateau" (÷2 after three epochs without a better validation loss).
     warmup_epochs : linear rise of the rate from 0 before the schedule takes over its full value; "onecycle" rises by
         itself.
-    epochs, batch_size : passes over the train split, images per step.
+    epochs : passes over the train split.
+    batch_size : images per step.
     drop_last : whether the last, smaller batch of an epoch is left out.
     loss : "cross_entropy"; "soft_votes" (cross-entropy to the FER+ vote shares); "sigmoid_cross_entropy" (a binary
         cross-entropy of each logit's sigmoid, mean over classes: what Keras 2 computes where `binary_crossentropy`
@@ -56,7 +122,8 @@ class TrainConfig:
     label_smoothing : share of the target spread over all classes, 0 to 1.
     class_weights : "none", "balanced" (inverse class frequency in train) or "effective" (inverse effective number of
         images, β = 0.999, Cui et al. 2019, arXiv:1901.05555); both average 1 over the train images.
-    augmentation : a name of `augmentation.POLICIES`, to which `augmentation.EXTRAS` may be added, as in "flip+hide".
+    augmentation : "none", "flip", "standard" or "strong", to which "+erase", "+hide", "+trivial" and "+augmix" may be
+        added, as in "flip+hide"; see `augmentation.Policy`.
     precision : "fp32", "bf16" (autocast) or "auto" (see `prediction.choose_precision`).
     accumulate : parts that a batch is worked through in, to save memory; their gradients add up to that of the batch.
     ema : decay per step of a running average of the weights, which then is what is validated and kept; None keeps the
@@ -76,18 +143,19 @@ class TrainConfig:
     validation : how: "stratified" (drawn class by class, copies together), or "last" (the last in folder order, as
         Keras's ``validation_split`` takes them: whole classes).
     train_limit : train on so many images only (class shares kept); None uses all.
-    head : what takes the place of average pooling and a dense classifier, one of `heads.HEADS`.
+    head : "plain", or what takes the place of average pooling and a dense classifier: "attention", "regions" or "text".
     cbam : attention to channels and places in every residual block, see `heads.CBAM`.
     focal : exponent γ of the focal loss; 0 is plain cross-entropy. See `losses.focal_loss`.
     contrast : weight of a supervised contrastive loss beside the loss above, over two views of each image.
     hard_negatives : how much more the classes that the validation images of a class are taken for count as its
         negatives in that contrastive loss, see `losses.confusion_weights`.
-    pretrain, pretrain_epochs : "supcon" or "simclr" trains by the contrastive loss alone for so many of ``epochs``,
-        with and without the labels; "none" and 0 do not. If no epoch is left, the classifier stays untrained.
+    pretrain : "supcon" or "simclr" trains by the contrastive loss alone at first, with and without the labels; "none"
+        does not.
+    pretrain_epochs : for so many of ``epochs``. If no epoch is left, the classifier stays untrained.
     temperature : of the contrastive losses.
     guide : weight of a loss that spreads the evidence over the regions of the face, see `losses.spread_loss`.
-    teacher, distill : an architecture, trained first as `runs.teacher_config` says, and the weight (0 to 1) that its
-        answers have against the labels, see `losses.distillation_loss`; None and 0 for no teacher.
+    teacher : an architecture, trained first as `runs.teacher_config` says; None for no teacher.
+    distill : the weight that the teacher's answers have against the labels, see `losses.distillation_loss`.
     seed : of the initial weights, the order of images, augmentation, dropout, and the validation split.
     """
 
@@ -141,48 +209,36 @@ class TrainConfig:
         return self.lr
 
     def __post_init__(self) -> None:
+        from ..models.factory import check_arch
+        from ..models.heads import HEADS
+        from ..transforms.augmentation import TTA, policy
+        from .train_sets import missing_classes
+
+        for name in KINDS.keys() - {"method"}:
+            object.__setattr__(self, name, read_setting(name, getattr(self, name)))
         check_arch(self.arch)
-        # papermill and the command line may pass "6": keep one spelling, so that one setting has one run id.
         object.__setattr__(self, "classes", len(class_set(self.classes)))
         policy(self.augmentation)
         missing_classes(self.train_set)
-        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES),
-                              ("class_weights", ("none", "balanced", "effective")),
-                              ("precision", ("auto", "fp32", "bf16")), ("init", INITS),
-                              ("validation", ("stratified", "last")), ("drop_last", (True, False)),
-                              ("tta", TTA), ("keep", ("best", "last", "best_on_test")), ("batch_norm", (True, False)),
-                              ("progressive", (True, False)), ("head", HEADS), ("cbam", (True, False)),
-                              ("pretrain", ("none", "supcon", "simclr"))):
+        switches = {name: (True, False) for name, (kind, _) in KINDS.items() if kind is bool}
+        for name, allowed in {**CHOICES, **switches, "head": HEADS, "tta": TTA}.items():
             if getattr(self, name) not in allowed:
                 raise FerError(f"{name}={getattr(self, name)!r} is unknown; choose one of "
                                f"{', '.join(map(str, allowed))}")
-        for name in ("batch_norm", "progressive", "cbam", "drop_last"):
-            object.__setattr__(self, name, bool(getattr(self, name)))
         if self.loss == "sigmoid_cross_entropy" and self.label_smoothing:
             raise FerError("label_smoothing does nothing with loss='sigmoid_cross_entropy'; leave one of them out")
         if self.root_eps is not None and self.optimizer != "rmsprop":
             raise FerError(f"root_eps={self.root_eps!r} is of rmsprop only, not of {self.optimizer}; leave it out")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
-        whole, real = (int,), (int, float)
-        for name, kinds, low, high in (
-                ("lr", real, 0, 100), ("momentum", real, 0, 0.9999), ("root_eps", real, 1e-30, 1),
-                ("weight_decay", real, 0, 10),
-                ("warmup_epochs", real, 0, 1000), ("epochs", whole, 1, 100_000), ("batch_size", whole, 2, 1 << 20),
-                ("accumulate", whole, 1, 1 << 20), ("ema", real, 0, 0.999999), ("label_smoothing", real, 0, 1),
-                ("clip_norm", real, 1e-9, 1e9), ("patience", whole, 1, 100_000),
-                ("val_fraction", real, 0.001, 0.9), ("train_limit", whole, 2, 1 << 40), ("focal", real, 0, 10),
-                ("contrast", real, 0, 100), ("hard_negatives", real, 0, 100), ("pretrain_epochs", whole, 0, 100_000),
-                ("temperature", real, 0.001, 100), ("guide", real, 0, 100), ("distill", real, 0, 1),
-                ("seed", whole, 0, 2**31)):
-            value = getattr(self, name)
-            if value is None and name in ("root_eps", "ema", "clip_norm", "patience", "train_limit"):
+        for name, (low, high) in RANGES.items():
+            value, (kind, optional) = getattr(self, name), KINDS[name]
+            if value is None and optional:
                 continue
-            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-                raise FerError(f"{name}={value!r} must be {'a whole' if kinds is whole else 'a'} number "
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+            if not fits or not low <= value <= high:
+                raise FerError(f"{name}={value!r} must be {'a whole' if kind is int else 'a'} number "
                                f"from {low} to {high}")
-            if kinds is real:
-                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one setting: one run id
         if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
             raise FerError(f"accumulate={self.accumulate} cannot divide batch_size={self.batch_size} into equal parts "
                            "of two or more; choose a divisor of it")
@@ -192,6 +248,8 @@ class TrainConfig:
 
     def _check_method(self) -> None:
         """Settings that only make sense together, or with some networks."""
+        from ..models.factory import check_arch, list_models
+
         if self.arch not in list_models(any_size=True):
             wants = {"progressive": self.progressive, "cbam": self.cbam, "guide": self.guide,
                      "head": self.head != "plain"}
@@ -245,3 +303,9 @@ class TrainConfig:
             what = f"unknown setting {sorted(unknown)}" if isinstance(values, dict) else "not a set of settings"
             raise FerError(f"configuration: {what}; known are {', '.join(sorted(names))}")
         return cls(**values)
+
+
+#: Type of each setting, and whether it may be None; of the ``method`` that a command line or a plan may name, too.
+KINDS: dict[str, tuple[type, bool]] = {"method": (str, False)} | {
+    field.name: ({"str": str, "int": int, "float": float, "bool": bool}[field.type.partition(" ")[0]],
+                 "None" in field.type) for field in dataclasses.fields(TrainConfig) if isinstance(field.type, str)}

@@ -24,7 +24,7 @@ from ..metrics.evaluation import BINS, confidence_bin
 from ..metrics.intervals import holm
 from ..transforms.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from ..transforms.occlusions import OCCLUSIONS
-from .config import TrainConfig
+from .config import TrainConfig, read_setting
 from .prediction import choose_device, predict_logits
 from .runs import Run
 
@@ -86,6 +86,7 @@ def with_method(config: TrainConfig, method: str, **strength: Any) -> TrainConfi
     FerError
         If the method is unknown, or the network cannot have it.
     """
+    method = read_setting("method", method)
     if method not in METHODS:
         raise FerError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
     settings = {**METHODS[method].settings, **strength}

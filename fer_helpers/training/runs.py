@@ -43,11 +43,13 @@ from .trainer import Fitted, fit, prepare_faces
 
 #: What is kept of a run among recorded results: all but its weights.
 RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
+#: The file that says that a run is finished: it is written last.
+METRICS = RECORD[-1]
 #: What predictions.csv is called where `record_run` packs it.
 PACKED = "predictions.csv.gz"
 #: Where recorded results lie in the repository.
 RESULTS = "data/results"
-RETRAIN = "delete the run's folder and train it again"
+RETRAIN = "move the run's folder elsewhere and train it again"
 #: Bytes of a run's table that are read: predictions on a million images. In memory it takes up to ten times that.
 MOST_TABLE = 128 << 20
 _WIDEST = 1 << 16  # bytes of a table's first line: pandas takes a kilobyte for each column
@@ -89,6 +91,10 @@ class Run:
     @property
     def name(self) -> str:
         return Path(os.path.abspath(self.folder)).name  # also of ".", and of "..", which leads elsewhere as a name
+
+    @property
+    def finished(self) -> bool:
+        return os.path.exists(self.folder / METRICS)  # unlike Path.exists, also of a name that no disk could hold
 
     @functools.cached_property
     def config(self) -> TrainConfig:
@@ -139,7 +145,7 @@ class Run:
     @functools.cached_property
     def metrics(self) -> dict[str, Evaluation]:
         """Keys "val", "test" and "clean_test" (test images whose pixels do not also stand in train)."""
-        path = self.folder / "metrics.json"
+        path = self.folder / METRICS
         values = _read_object(path)
         if missing := {"val", "test", "clean_test"} - set(values):
             raise FerError(f"{path}: {', '.join(sorted(missing))} missing; {RETRAIN}")
@@ -181,17 +187,17 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     """
     view = prepare_faces(config, faces)
     folder = Path(store or default_store()) / run_id(config, faces)
-    if (folder / "metrics.json").exists():
-        return Run(folder)
+    if (run := Run(folder)).finished:
+        return run
     if not len(view.clean_test().only("test")):
         raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
     teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
     crew = team()
     with contextlib.ExitStack() as stack:
-        held = crew.leads and stack.enter_context(lease(folder / "lease", (folder / "metrics.json").exists))
+        held = crew.leads and stack.enter_context(lease(folder / "lease", lambda: run.finished))
         if crew.agree(held):
             _train(folder, config, faces, view, device, progress, teacher)
-    return Run(folder)
+    return run
 
 
 def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, device: str, progress: bool,
@@ -238,7 +244,7 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
         "images": view.counts().sum().to_dict(), "device": fitted.device, "precision": fitted.precision,
         "processes": team().size, "best_epoch": fitted.best_epoch,
         "train_seconds": float(fitted.history["seconds"].sum()), "total_seconds": time.perf_counter() - start})
-    write_json(folder / "metrics.json", {name: value.to_dict() for name, value in score(predictions, view).items()})
+    write_json(folder / METRICS, {name: value.to_dict() for name, value in score(predictions, view).items()})
     delete_checkpoint(folder / "checkpoint.pt")
 
 
@@ -264,7 +270,7 @@ def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> 
         write_atomic(folder / PACKED, functools.partial(Path.write_bytes, data=gzip.compress(table, mtime=0)))
     else:
         write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
-    for name in ("config.json", "history.csv", "metrics.json"):  # the last says that the run is finished
+    for name in ("config.json", "history.csv", METRICS):
         with explain_os_errors(run.folder / name, "reading"):
             content = (run.folder / name).read_bytes()
         write_atomic(folder / name, functools.partial(Path.write_bytes, data=content))
@@ -279,7 +285,12 @@ def run_id(config: TrainConfig, faces: FaceSet) -> str:
 
 def load_runs(store: Path | str | None = None) -> pd.DataFrame:
     """All finished runs of a store as a `run_table`."""
-    return run_table(Run(path.parent) for path in sorted(Path(store or default_store()).glob("*/metrics.json")))
+    return run_table(finished_runs(store or default_store()))
+
+
+def finished_runs(store: Path | str, below: bool = False) -> list[Run]:
+    """The finished runs of a store by name, or also those in folders of any depth below it."""
+    return [Run(path.parent) for path in sorted(Path(store).glob(f"{'**' if below else '*'}/{METRICS}"))]
 
 
 def recorded_runs() -> pd.DataFrame:

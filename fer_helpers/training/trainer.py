@@ -350,8 +350,8 @@ class Trainer:
             for name in self._PLAIN:
                 setattr(self, name, state[name])
         except Exception as error:  # a foreign file may lack anything
-            raise FerError(f"{path}: not a checkpoint of this run ({type(error).__name__}); delete it to start "
-                           "anew") from error
+            raise FerError(f"{path}: not a checkpoint of this run ({type(error).__name__}); move it elsewhere to "
+                           "start anew") from error
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from adjustText import adjust_text
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
@@ -422,51 +424,32 @@ def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFr
     figure, (plane, pairs) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=[1, 1.25])
     names = list(dict.fromkeys([*table["first"], *table["second"]]))
     points = np.array([words[name] for name in names])
-    plane.scatter(*points.T, color=[COLORS[name] for name in names], s=70)
+    dots = plane.scatter(*points.T, color=[COLORS[name] for name in names], s=70)
     plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
     plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
     plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(0.5, 10.5),
               ylim=(1.8, 7.6), title="what the words mean")
-    _label(plane, points, names, 9)
+    _label(plane, dots, names, 9)
     error = [table["look"] - table["look_low"], table["look_high"] - table["look"]]
     pairs.errorbar(table["meaning"], table["look"], yerr=error, fmt="none", ecolor=BASELINE, lw=1)
-    pairs.scatter(table["meaning"], table["look"], s=75, linewidth=3, zorder=3,
-                  facecolor=table["first"].map(COLORS), edgecolor=table["second"].map(COLORS))
+    dots = pairs.scatter(table["meaning"], table["look"], s=75, linewidth=3, zorder=3,
+                         facecolor=table["first"].map(COLORS), edgecolor=table["second"].map(COLORS))
     pairs.margins(x=0.15, y=0.08)
     pairs.set(xlabel="distance of the words", ylabel="distance of the class means, 95% interval",
               title="looks, for the network, against meaning")
-    _label(pairs, table[["meaning", "look"]].to_numpy(), list(table["first"] + ", " + table["second"]), 8)
+    _label(pairs, dots, list(table["first"] + ", " + table["second"]), 8)
     return figure
 
 
-def _label(axis: Axes, points: np.ndarray, names: Sequence[str], size: float) -> None:
-    """Names beside points (N, 2), each where it covers least of the other names and points. Fixes the axis's limits."""
+def _label(axis: Axes, dots: PathCollection, names: Sequence[str], size: float) -> None:
+    """Names beside dots, apart from each other and from the dots. Fixes the axis's limits."""
     axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())
     assert isinstance(axis.figure, Figure)
     axis.figure.draw_without_rendering()  # settles the layout, and with it what is near what
-    places = axis.transData.transform(points) * 72 / axis.figure.dpi  # in points of type, as ``size``
-    frame = (np.concatenate(axis.transAxes.transform([(0, 0), (1, 1)])) * 72 / axis.figure.dpi).tolist()
-    taken = [(*place - 5, *place + 5) for place in places]
-    for place, point, name in zip(places, points, names, strict=True):
-        width, height = 0.55 * size * len(name), 1.1 * size
-        boxes = {}
-        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-            offset = np.array([8.0 * across, (9.0 if across == 0 else 7.0) * up])
-            corner = place + offset + [(across - 1) / 2 * width, -height / 2]
-            box = (*corner, *corner + [width, height])
-            outside = width * height - _overlap(box, frame)
-            boxes[across, up] = box, sum(_overlap(box, other) for other in taken) + outside, offset
-        (across, _), (box, _, offset) = min(boxes.items(), key=lambda item: item[1][1])
-        taken.append(box)
-        axis.annotate(name, (point[0], point[1]), (offset[0], offset[1]), textcoords="offset points", va="center",
-                      fontsize=size, ha={1: "left", 0: "center", -1: "right"}[across])
-
-
-def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
-    """Area that two boxes (left, bottom, right, top) share."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(width, 0.0) * max(height, 0.0)
+    points = np.asarray(dots.get_offsets())
+    adjust_text([axis.text(x, y, name, fontsize=size) for (x, y), name in zip(points, names, strict=True)],
+                objects=dots, ax=axis, expand=(1.05, 1.3), force_text=(0.2, 0.4), force_static=(0.5, 0.8),
+                arrowprops={"arrowstyle": "-", "color": BASELINE, "lw": 0.7})
 
 
 def distance_agreement(table: pd.DataFrame) -> Figure:

@@ -45,8 +45,8 @@ class Progress:
 
 def read_progress(folder: Path) -> Progress:
     """What a run's folder tells, whoever trains it; nothing yet if there is no such folder."""
-    if (folder / "metrics.json").exists():
-        return Progress(Run(folder).history, True)
+    if (run := Run(folder)).finished:
+        return Progress(run.history, True)
     failure = folder / "failure.json"
     said = read_json(failure, RETRAIN) if failure.exists() else {}
     error = str(said.get("error", "")) if isinstance(said, dict) else str(said)

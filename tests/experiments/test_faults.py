@@ -230,7 +230,7 @@ def test_damaged_results_are_told_not_counted(experiment):
     (own.store / own.runs[1] / "metrics.json").write_text('{"val": {}}')
     table = own.sweep()
     assert list(table["status"]) == ["failed", "failed", "skipped"]
-    assert table.loc[:1, "error"].str.contains("metrics.json.*delete the run's folder").all()
+    assert table.loc[:1, "error"].str.contains("metrics.json.*move the run's folder").all()
 
 
 def test_two_sweeps_on_one_store_train_each_run_once(folder, tmp_path, short_workhorse):

@@ -67,7 +67,7 @@ def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder,
     assert f"failed: {victim}" in first.stderr and "checkpoint.pt" in first.stderr
     table = pd.read_csv(store / "sweep.csv").set_index("run_id")
     assert list(table["status"]).count("finished") == 1 and table.loc[victim, "status"] == "failed"
-    assert "delete it" in json.loads((store / victim / "failure.json").read_text())["error"]
+    assert "move it elsewhere" in json.loads((store / victim / "failure.json").read_text())["error"]
     runs = load_runs(store)
     assert list(runs["focal"]) == [0]
     for run in runs["run"]:

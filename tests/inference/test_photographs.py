@@ -4,10 +4,11 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
-from conftest import easy_faces, texts
+from conftest import easy_faces, fer_here, texts
 from PIL import Image
 from skimage.data import astronaut
 from typer.testing import CliRunner
@@ -150,7 +151,61 @@ def test_the_command_tells_what_it_saw_what_it_does_not_mean_and_keeps_a_picture
     result = CliRunner().invoke(app, ["predict", str(portrait), "--out", str(tmp_path)])
     assert result.exit_code == 0 and "1 face found" in result.stdout and "1. happiness" in result.stdout
     assert photographs.MEANING in result.stderr
-    assert Image.open(tmp_path / "astronaut.png").width > 800
+    assert Image.open(tmp_path / "astronaut.png.fer.png").width > 800
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).tobytes()
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Photographs of equal names: no face, and quickly answered. Each is of another shade."""
+    for shade, name in enumerate(("x.png", "x.jpg", "a/x.jpg", "b/x.jpg")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((60, 60, 3), 50 * shade, np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_drawings_in_the_folder_of_the_photographs_replace_none_and_are_no_photographs(album):
+    photographs = {path: path.read_bytes() for path in album.rglob("*.*")}
+    for _ in range(2):
+        result = fer_here("predict", ".", "--out", ".", "--format", "json", cwd=album)
+        assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == ["a/x.jpg", "b/x.jpg", "x.jpg",
+                                                                                     "x.png"]
+        drawings = {f"{path.relative_to(album)}.fer.png" for path in photographs}
+        assert {str(path.relative_to(album)) for path in album.rglob("*.fer.png")} == drawings
+        assert len({pixels(album / name) for name in drawings}) == 4
+    assert all(path.read_bytes() == before for path, before in photographs.items())
+
+
+@pytest.mark.parametrize("given", [["a", "b"], ["a/x.jpg", "b/x.jpg"], ["a", "b/x.jpg", "a/x.jpg"]])
+def test_drawings_of_several_inputs_lie_as_the_photographs_do(album, given):
+    assert fer_here("predict", *given, "--out", "out", cwd=album).exit_code == 0
+    assert sorted(str(path.relative_to(album / "out")) for path in (album / "out").rglob("*.png")) == [
+        "a/x.jpg.fer.png", "b/x.jpg.fer.png"]
+
+
+def test_a_drawing_replaces_an_older_one_of_the_same_photograph_and_nothing_else(album):
+    for folder in ("a", "b", "a"):
+        assert fer_here("predict", folder, "--out", "out", cwd=album).exit_code == 0
+    first, second = (album / "out" / name for name in ("x.jpg.fer.png", "x.jpg-2.fer.png"))
+    assert sorted((album / "out").iterdir()) == sorted([first, second]) and pixels(first) != pixels(second)
+    for taken in ("x.png.fer.png", "x.jpg.fer.png"):  # somebody's own file, and a drawing that is itself asked about
+        shutil.copy(album / "x.png" if taken.startswith("x.png") else first, album / taken)
+    before = {path: path.read_bytes() for path in album.glob("x.*")}
+    assert fer_here("predict", "x.png", "x.jpg", "x.jpg.fer.png", "--out", ".", cwd=album).exit_code == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert {"x.png-2.fer.png", "x.jpg-2.fer.png", "x.jpg.fer.png.fer.png"} == {
+        path.name for path in album.glob("x.*") if path not in before}
+
+
+def test_frames_of_films_have_names_of_their_own_to_the_millisecond(film):
+    shutil.copy(film, film.with_name("other.avi"))
+    assert fer_here("predict", ".", "--every", "0.4", "--out", "out", cwd=film.parent).exit_code == 0
+    times = (0, 0.4, 0.8, 1.2, 1.6, 2, 2.4, 2.8)
+    assert sorted(path.name for path in (film.parent / "out").iterdir()) == [
+        f"{name}.avi-{seconds:09.3f}s.fer.png" for name in ("film", "other") for seconds in times]
 
 
 def test_a_broken_picture_costs_the_others_nothing(portrait, tmp_path):

@@ -11,7 +11,7 @@ from conftest import easy_faces
 from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError
 from fer_helpers.inference.loading import load_network
-from fer_helpers.inference.model_card import asked_only, confidence_note
+from fer_helpers.inference.model_card import confidence_note, restrict_classes
 from fer_helpers.inference.pretrained import WEIGHTS, load_pretrained, publish
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.prediction import predict_logits
@@ -88,12 +88,13 @@ def test_weights_too_large_for_float16_are_refused(run, tmp_path):
 @pytest.mark.parametrize("split", ["test", "clean_test"])
 @pytest.mark.parametrize("classes", [7, 6, 3])
 def test_asked_for_some_classes_only_those_are_answered(run, classes, split):
-    found = asked_only(run, classes, split)
+    found = restrict_classes(run, classes, split)
     rows = run.predictions[(run.predictions["split"] == "test") & run.predictions["true"].isin(found.classes)]
     rows = rows[~rows["in_train"]] if split == "clean_test" else rows
     assert len(found.classes) == classes and found.count == len(rows)
     best = rows[[f"prob_{name}" for name in found.classes]].to_numpy().argmax(1)
     assert found.accuracy.value == pytest.approx((np.array(found.classes)[best] == rows["true"]).mean())
+    assert found.majority.value == pytest.approx(rows["true"].value_counts(normalize=True).max())
     if classes == 7:
         np.testing.assert_array_equal(found.confusion, run.metrics[split].confusion)
 

@@ -9,11 +9,11 @@ from fer_helpers.models.factory import create_model
 from fer_helpers.models.layers import Conv2d, _SmallMapConv, speed_up
 
 
-@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 3, 5]),
-       st.integers(1, 3), st.integers(0, 2), st.integers(3, 7), st.booleans())
-def test_gradients_are_those_of_torch(seed, count, channels, filters, size, stride, padding, side, channels_last):
-    if side + 2 * padding < size:
-        return
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("size", "padding", "side"), [(1, 0, 3), (1, 1, 3), (3, 0, 3), (3, 1, 3), (3, 2, 4), (5, 0, 7),
+                                                       (5, 1, 3), (5, 2, 3)])
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.booleans())
+def test_gradients_are_those_of_torch(stride, size, padding, side, seed, count, channels, filters, channels_last):
     random = torch.Generator().manual_seed(seed)
     found = []
     for ours in (True, False):
@@ -25,10 +25,21 @@ def test_gradients_are_those_of_torch(seed, count, channels, filters, size, stri
         x.requires_grad_(), weight.requires_grad_()
         out = (_SmallMapConv.apply(x, weight, stride, padding) if ours
                else nn.functional.conv2d(x, weight, stride=stride, padding=padding))
+        assert out.abs().max() > 0
         (out * torch.randn(out.shape, generator=random, dtype=torch.float64)).sum().backward()
         found.append((out.detach(), x.grad, weight.grad))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize(("side", "small"), [(3, True), (4, False)])
+def test_small_maps_alone_take_the_faster_way(side, small):
+    layer = speed_up(nn.Conv2d(2, 2, 3, padding=1, bias=False))
+    x = torch.randn(2, 2, side, side)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, tested = layer.train()(x), layer.eval()(x)
+    assert ("SmallMapConv" in type(out.grad_fn).__name__) == small
+    assert "SmallMapConv" not in type(tested.grad_fn).__name__
 
 
 @pytest.mark.parametrize("arch", ["vgg16", "resnet50", "compact"])

@@ -103,7 +103,7 @@ def use_run(folder: Path) -> None:
     compare_runs(run, run)
     rows = run.predictions.query("split == 'val'")
     calibrate(rows["true"].map(run.metrics["val"].classes.index).to_numpy(), run.probabilities("val"))
-    model_card.asked_only(run, 3)
+    model_card.restrict_classes(run, 3)
     record_run(run, folder.parent.parent / "recorded")
 
 

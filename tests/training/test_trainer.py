@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,7 +20,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from killing import fit_until_killed, fit_until_killed_while_saving
 
-from fer_helpers.cli import _settings
 from fer_helpers.data.emotions import CLASS_SETS, EMOTIONS, VOTE_COLUMNS
 from fer_helpers.data.faceset import FaceSet
 from fer_helpers.files import FerError
@@ -30,6 +30,7 @@ from fer_helpers.training.distributed import Team
 from fer_helpers.training.losses import compute_loss
 from fer_helpers.training.optim import average_weights, lr_factor
 from fer_helpers.training.prediction import choose_device, choose_precision, predict_logits
+from fer_helpers.training.settings import read_settings
 from fer_helpers.training.trainer import Diverged, Trainer, _batches, _quick, fit, prepare_faces
 from fer_helpers.transforms.augmentation import POLICIES, TTA
 
@@ -45,16 +46,16 @@ def view(faces) -> FaceSet:
 # ---------------------------------------------------------------- configuration
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("arch", "alexnet"), ("classes", 5), ("classes", "six"), ("batch_norm", "yes"), ("batch_norm", None),
+    ("arch", "alexnet"), ("classes", 5), ("classes", "six"), ("batch_norm", "maybe"), ("batch_norm", None),
     ("optimizer", "lion"), ("optimizer", None), ("lr", -0.1), ("lr", 1000), ("lr", "fast"), ("lr", float("nan")),
     ("lr", float("inf")), ("lr", True), ("momentum", 1.0), ("momentum", -0.1), ("momentum", None),
     ("weight_decay", -1), ("weight_decay", float("nan")), ("schedule", "linear"), ("warmup_epochs", -1),
-    ("epochs", 0), ("epochs", -3), ("epochs", 2.5), ("epochs", True), ("epochs", "10"), ("epochs", None),
-    ("batch_size", 1), ("batch_size", 0), ("batch_size", 32.0), ("loss", "hinge"), ("label_smoothing", -0.1),
+    ("epochs", 0), ("epochs", -3), ("epochs", 2.5), ("epochs", True), ("epochs", "ten"), ("epochs", None),
+    ("batch_size", 1), ("batch_size", 0), ("batch_size", 32.5), ("loss", "hinge"), ("label_smoothing", -0.1),
     ("label_smoothing", 1.1), ("class_weights", "inverse"), ("augmentation", "wild"), ("precision", "fp16"),
     ("clip_norm", 0), ("clip_norm", -1), ("patience", 0), ("patience", 1.5), ("val_fraction", 0), ("val_fraction", 1),
-    ("val_fraction", -0.5), ("init", "orthogonal"), ("validation", "first"), ("drop_last", "no"), ("train_set", "half"),
-    ("root_eps", 0), ("root_eps", True), ("root_eps", "1e-7"), ("loss", "binary_cross_entropy"),
+    ("val_fraction", -0.5), ("init", "orthogonal"), ("validation", "first"), ("drop_last", 2), ("train_set", "half"),
+    ("root_eps", 0), ("root_eps", True), ("root_eps", "small"), ("loss", "binary_cross_entropy"),
     ("train_limit", 0), ("train_limit", 1.5), ("seed", -1), ("seed", 0.5), ("seed", None),
 ])
 def test_an_impossible_setting_is_named_with_its_value(name, value):
@@ -94,10 +95,22 @@ def test_a_configuration_comes_back_from_json_as_it_was(config):
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@given(CONFIGS)
+def test_equal_configurations_are_written_alike(config):
+    spelt = {name: value.upper() if isinstance(value, str) else str(value) for name, value in config.to_dict().items()}
+    twin = TrainConfig(**spelt)
+    assert twin == config and hash(twin) == hash(config)
+    assert (json.dumps(twin.to_dict()), twin.identity()) == (json.dumps(config.to_dict()), config.identity())
+
+
 @given(CONFIGS, CONFIGS)
-def test_equal_configurations_are_written_alike(first, second):
-    twin = replace(first, classes=str(first.classes), seed=second.seed)
-    assert (twin == first) == (json.dumps(twin.to_dict()) == json.dumps(first.to_dict()))
+def test_configurations_that_differ_in_one_setting_are_written_apart(first, second):
+    for name, value in second.to_dict().items():
+        with contextlib.suppress(FerError):  # settings that do not go together
+            other = replace(first, **{name: value})
+            same = value == getattr(first, name)
+            assert (other == first) == same == (json.dumps(other.to_dict()) == json.dumps(first.to_dict()))
+            assert (other.identity() == first.identity()) == same
 
 
 @pytest.mark.parametrize(("name", "one", "same"), [
@@ -111,7 +124,7 @@ def test_one_setting_has_one_spelling_however_it_was_written(name, one, same):
 def test_the_command_of_a_configuration_makes_it_again(config):
     words = config.command().split()
     assert words[:2] == ["fer", "train"]
-    found = {key: value for key, (value,) in _settings(words[2:]).items()}
+    found = {key: value for key, (value,) in read_settings(words[2:]).items()}
     assert TrainConfig.from_dict(found) == config
     assert len(found) <= sum(value != default for value, default in zip(
         config.to_dict().values(), TrainConfig().to_dict().values(), strict=True))
@@ -512,10 +525,17 @@ def test_the_precision_asked_for_is_used_and_reported(view, fitted):
     assert {p.dtype for p in result.model.parameters()} == {torch.float32}
 
 
-def test_automatic_precision_is_one_of_the_two():
-    assert choose_precision("auto", "cpu") in ("fp32", "bf16")
-    assert choose_precision("fp32", "cpu") == "fp32"
-    assert choose_precision("bf16", "cpu") == "bf16"
+@pytest.mark.parametrize(("device", "able", "expected"), [
+    ("cpu", {"avx512_bf16": True, "avx2": True}, "bf16"), ("cpu", {"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+    ("cpu", {"avx512_bf16": False, "avx2": True}, "fp32"), ("cpu", {}, "fp32"), ("mps", {"amx_bf16": True}, "fp32"),
+    ("cuda", True, "bf16"), ("cuda", False, "fp32")])
+def test_automatic_precision_is_what_the_hardware_has_instructions_for(device, able, expected, monkeypatch):
+    if device == "cuda":
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert choose_precision("auto", device) == expected
+    assert [choose_precision(asked, device) for asked in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
 def test_a_gpu_convolves_by_cudnn_and_may_try_its_ways():
@@ -794,21 +814,21 @@ def test_a_finished_checkpoint_is_not_trained_further(view, checkpoint):
 @pytest.mark.parametrize("change", [{"lr": 0.01}, {"epochs": 3}, {"seed": 1}, {"augmentation": "flip"},
                                     {"batch_norm": False}, {"arch": "compact"}])
 def test_the_checkpoint_of_another_configuration_is_refused(change, view, checkpoint):
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*another configuration.*delete"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*another configuration.*elsewhere"):
         fit_quietly(replace(TINY, **change), view, checkpoint)
 
 
 def test_the_checkpoint_of_other_data_is_refused(view, checkpoint):
     images = view.images.clone()
     images[0, 0, 0] ^= 1
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*delete"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*elsewhere"):
         fit_quietly(TINY, replace(view, images=images), checkpoint)
 
 
 def test_the_checkpoint_of_other_votes_is_refused(view, tmp_path):
     config, path = replace(TINY, loss="soft_votes", epochs=1), tmp_path / "checkpoint.pt"
     fit_quietly(config, with_votes(view, lambda label: view.classes[label]), path)
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*delete"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*other data.*elsewhere"):
         fit_quietly(config, with_votes(view, lambda label: view.classes[(label + 1) % 6]), path)
 
 
@@ -824,7 +844,7 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(view, checkpoint, saved)
 def test_two_torn_checkpoints_are_named_with_the_fix(view, checkpoint):
     for path in (checkpoint, checkpoint.with_name("checkpoint.previous.pt")):
         path.write_bytes(b"torn")
-    with pytest.raises(FerError, match=r"checkpoint\.pt and .*checkpoint\.previous\.pt: .*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt and .*checkpoint\.previous\.pt: .*move it elsewhere"):
         fit_quietly(TINY, view, checkpoint)
 
 
@@ -834,7 +854,7 @@ def test_two_torn_checkpoints_are_named_with_the_fix(view, checkpoint):
 ], ids=["empty", "start", "half", "almost", "text", "zeros"])
 def test_a_damaged_checkpoint_is_named_with_the_fix(damage, view, checkpoint, saved):
     checkpoint.write_bytes(damage(saved))
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*move it elsewhere"):
         fit_quietly(TINY, view, checkpoint)
 
 
@@ -843,7 +863,7 @@ def test_a_damaged_checkpoint_is_named_with_the_fix(damage, view, checkpoint, sa
 def test_a_pickle_in_place_of_the_checkpoint_is_refused_and_not_run(write, view, tmp_path):
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
     write(Payload(trace), path)
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*move it elsewhere"):
         fit_quietly(TINY, view, path)
     assert not trace.exists()
 
@@ -852,7 +872,7 @@ def test_a_pickle_in_place_of_the_checkpoint_is_refused_and_not_run(write, view,
 def test_a_foreign_torch_file_is_refused(content, view, tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save(content, path)
-    with pytest.raises(FerError, match=r"checkpoint\.pt.*delete it"):
+    with pytest.raises(FerError, match=r"checkpoint\.pt.*move it elsewhere"):
         fit_quietly(TINY, view, path)
 
 

@@ -380,7 +380,7 @@ def test_the_monitor_shows_each_epoch_while_the_kernel_answers_other_cells(page)
     here.evaluate("""here => {
       here.said = [];
       const look = () => { const said = here.innerText.match(/Epoch \\d+ of|Finished after/);
-                           const curves = here.querySelectorAll("polyline:not([points=''])").length;
+                           const curves = here.querySelectorAll("svg g[id*=': ']:has(use)").length;
                            const wide = here.querySelector(".progress-bar").style.width;
                            if (said) here.said.push([said[0], curves, parseFloat(wide)]); };
       new MutationObserver(look).observe(here, {subtree: true, childList: true, characterData: true, attributes: true});
@@ -400,7 +400,7 @@ def test_the_monitor_shows_each_epoch_while_the_kernel_answers_other_cells(page)
     drawn = [wide for curves, wide in under_way.values() if curves == 4 and 0 < wide < 100]
     assert len(drawn) >= 2 and drawn == sorted(drawn), under_way  # curves and bar grew before the end
     expect(here.locator("svg[role=img]")).to_have_count(2)
-    expect(here.locator("svg[aria-label=loss] circle")).to_have_count(40)
+    expect(here.locator("svg[aria-label=loss] g[id^='loss: '] use")).to_have_count(40)
 
 
 # --- the comparer
@@ -421,7 +421,7 @@ def test_the_comparer_compares_what_its_menus_name(page, server):
             [str(runs[name].config.epochs) for name in (one, other)])
         expect(here.locator("tr", has_text="lr").locator("td")).to_have_text(
             [str(runs[name].config.lr) for name in (one, other)])
-        expect(here.locator("svg circle")).to_have_count(3)
+        expect(here.locator("svg g[id*=': '] use")).to_have_count(3)
     second.select_option(index=names.index(names[1]))
     expect(here.get_by_text("The same settings.")).to_be_visible()
     second.select_option(index=names.index(names[0]))

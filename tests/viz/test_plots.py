@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import texts
+from matplotlib.colors import to_hex
 
 from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.transforms.corruptions import corrupt
@@ -64,23 +65,85 @@ def test_the_accuracy_figure_shows_both_baselines():
     assert "always the majority class" in found and "chance" in found and {"a", "b"} <= set(found)
 
 
-def test_every_figure_draws(scores, faces):
-    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.0, 0.7], "lr": [0.1, 0.0],
-                            "train_accuracy": [0.3, 0.5], "val_accuracy": [0.3, 0.4], "grad_norm": [1.0, 2.0]})
-    bars = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}, index=["fear", "other"])
-    square = pd.DataFrame(np.eye(3), index=list("abc"), columns=list("abc"))
-    labels = np.repeat(np.arange(7), 20)
-    figures = [
-        plots.mean_faces(faces), plots.history(history, 2, 0.25), plots.confused_pairs(scores.confusions(), floor=0.1),
-        plots.heatmap(square), plots.heatmap(square, center=0, percent=False),
-        plots.reliability(labels, {"even": np.full((140, 7), 1 / 7)}), plots.bars_with_intervals(bars, "x"),
-        plots.by_property({"contrast": bars, "sharpness": bars}),
-        plots.scatter_map(np.random.default_rng(0).random((140, 2)), labels, EMOTIONS),
-        plots.lines(pd.DataFrame({"fear": [1.0, 2], "x": [2.0, np.nan]}), "a", "b", log=True),
-        plots.distributions(pd.DataFrame({"class": ["fear", "anger"] * 5, "v": range(10)}), ["v"])]
-    for figure in figures:
-        figure.canvas.draw()
-        assert figure.axes
+def test_mean_faces_are_those_of_the_class_and_differences_are_from_their_mean(faces):
+    axes = plots.mean_faces(faces).axes
+    means = [faces.images[faces.labels == label].float().mean(0) for label in range(7)]
+    for label, name in enumerate(faces.classes):
+        assert axes[label].get_title() == name
+        np.testing.assert_allclose(axes[label].images[0].get_array(), means[label], atol=1e-3)
+        np.testing.assert_allclose(axes[7 + label].images[0].get_array(), means[label] - sum(means) / 7, atol=1e-3)
+
+
+def test_the_history_draws_each_column_and_marks_the_chosen_epoch():
+    table = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "lr": [0.1, 0.0],
+                          "train_accuracy": [0.3, 0.5], "val_accuracy": [0.2, 0.4], "grad_norm": [1.5, 2.0]})
+    figure = plots.history(table, 2, 0.25)
+    drawn = [[list(line.get_ydata()) for line in axis.get_lines()[:-1]] for axis in figure.axes]
+    loss, accuracy = ([list(table[f"{part}_{what}"]) for part in ("train", "val")] for what in ("loss", "accuracy"))
+    assert drawn == [loss, [*accuracy, [0.25, 0.25]], [list(table["lr"])], [list(table["grad_norm"])]]
+    assert all(list(axis.get_lines()[-1].get_xdata()) == [2, 2] for axis in figure.axes)
+
+
+def test_confused_pairs_draw_the_rates_of_the_most_frequent_ones(scores):
+    pairs = scores.confusions()
+    axis, = plots.confused_pairs(pairs, top=5, floor=0.1).axes
+    assert [bar.get_width() for bar in axis.patches][::-1] == list(pairs["rate"][:5])
+    names = [label.get_text() for label in axis.get_yticklabels()][::-1]
+    assert names == list((pairs["true"] + " → " + pairs["predicted"])[:5])
+    assert list(axis.get_lines()[-1].get_xdata()) == [0.1, 0.1]
+
+
+@pytest.mark.parametrize(("options", "shown"), [({}, "12.5%"), ({"percent": False, "center": 0}, "0.12")])
+def test_a_heatmap_prints_every_number(options, shown):
+    table = pd.DataFrame(np.eye(3) / 8, index=list("abc"), columns=list("xyz"))
+    found = texts(plots.heatmap(table, **options))
+    assert found.count(shown) == 3 and set("abcxyz") <= set(found)
+
+
+def test_reliability_draws_accuracy_at_each_confidence():
+    labels = np.repeat(np.arange(2), 50)
+    probs = np.where(np.arange(100)[:, None] % 5 == 0, [[0.1, 0.9]], [[0.9, 0.1]])
+    above, below = plots.reliability(labels, {"some": probs}).axes
+    line, = (line for line in above.get_lines() if line.get_label() != "perfectly calibrated")
+    assert list(line.get_xdata()) == pytest.approx([0.9]) and list(line.get_ydata()) == pytest.approx([0.5])
+    assert sum(bar.get_height() for bar in below.patches) == 100 and above.get_title(loc="left") == "some"
+
+
+def test_bars_and_points_have_the_length_and_the_interval_of_their_row():
+    table = pd.DataFrame({"value": [0.1, 0.2], "low": [0.0, 0.15], "high": [0.3, 0.4]}, index=["fear", "other"])
+    axis, = plots.bars_with_intervals(table, "x").axes
+    assert [bar.get_width() for bar in axis.patches] == [0.2, 0.1]
+    ends = [segment[:, 0].tolist() for segment in axis.collections[0].get_segments()]
+    assert ends == [pytest.approx([0.15, 0.4]), pytest.approx([0.0, 0.3])]
+    for axis, name in zip(plots.by_property({"contrast": table, "sharpness": table}).axes, ("contrast", "sharpness"),
+                          strict=False):
+        ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
+        assert axis.get_title(loc="left") == name and ends == [pytest.approx([0.0, 0.3]), pytest.approx([0.15, 0.4])]
+
+
+def test_a_map_has_every_point_in_the_colour_of_its_class():
+    points, labels = np.random.default_rng(0).random((140, 2)), np.repeat(np.arange(7), 20)
+    axis, = plots.scatter_map(points, labels, EMOTIONS).axes
+    for number, (dots, name) in enumerate(zip(axis.collections, EMOTIONS, strict=True)):
+        assert np.array_equal(dots.get_offsets(), points[labels == number])
+        assert to_hex(dots.get_facecolor()[0]) == plots.COLORS[name]
+
+
+def test_lines_leave_out_what_is_missing_and_keep_the_colours_of_emotions():
+    axis, = plots.lines(pd.DataFrame({"fear": [1.0, 2], "x": [2.0, np.nan]}), "a", "b", log=True).axes
+    fear, other = axis.get_lines()
+    assert list(fear.get_ydata()) == [1, 2] and list(other.get_xdata()) == [0] and axis.get_yscale() == "log"
+    assert fear.get_color() == plots.COLORS["fear"] and (axis.get_xlabel(), axis.get_ylabel()) == ("a", "b")
+
+
+def test_distributions_have_a_box_around_the_middle_half_of_each_class():
+    table = pd.DataFrame({"class": ["fear", "anger"] * 50, "v": np.arange(100.0)})
+    axis, = plots.distributions(table, ["v"]).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["anger", "fear"]
+    for box, name in zip(axis.patches, ("anger", "fear"), strict=True):
+        own = table.loc[table["class"] == name, "v"]
+        across = box.get_path().vertices[:, 0]
+        assert (across.min(), across.max()) == pytest.approx(tuple(own.quantile([0.25, 0.75])))
 
 
 # --- corruptions

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import threading
 import time
+from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
@@ -346,5 +347,8 @@ def test_only_the_newest_job_in_the_background_shows_its_result():
 def test_bars_and_curves_escape_names_and_bear_gaps():
     assert "&lt;b&gt;" in base.bars({"<b>": 0.5}) and "width:50.0%" in base.bars({"x": 0.5})
     drawn = base.curves("<loss>", {"train": ([1.0, np.nan, 0.5], "red")}, 5)
-    assert "&lt;loss&gt;" in drawn and drawn.count("<circle") == 2 and "nan" not in drawn
+    assert "aria-label='&lt;loss&gt;'" in drawn and "nan" not in drawn
+    curve, = (part for part in ElementTree.fromstring(drawn).iter() if part.get("id") == "<loss>: train")
+    assert len([part for part in curve.iter() if part.tag.endswith("use")]) == 2
+    assert "currentColor" in drawn and base._TEXT not in drawn  # text in the colour of the page, dark or light
     assert "<svg" in base.curves("empty", {"train": (pd.Series(dtype=float), "red")}, 1)
