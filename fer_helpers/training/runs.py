@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from filelock import FileLock
 from torch import nn
 
 from ..data.emotions import CLASS_SETS
@@ -37,7 +38,6 @@ from ..models.factory import create_model
 from .checkpoints import delete_checkpoint
 from .config import METHOD_SETTINGS, TrainConfig
 from .distributed import team
-from .leases import lease
 from .prediction import predict_logits
 from .trainer import Fitted, fit, prepare_faces
 
@@ -188,8 +188,11 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
     crew = team()
     with contextlib.ExitStack() as stack:
-        held = crew.leads and stack.enter_context(lease(folder / "lease", (folder / "metrics.json").exists))
-        if crew.agree(held):
+        if crew.leads:  # the system frees the lock of a process that was killed
+            with explain_os_errors(folder / "lease", "writing"):
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / "lease"))
+        if crew.agree(not (folder / "metrics.json").exists()):
             _train(folder, config, faces, view, device, progress, teacher)
     return Run(folder)
 
