@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 import warnings
-from asyncio import CancelledError
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -263,9 +263,10 @@ def _connect(cluster: Cluster, count: int) -> Iterator[Client]:
     notebook, which is a process."""
     distributed = import_extra("distributed", "sweep")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.utils.silence_logging_cmgr(50))  # what went wrong is told in one line
         address = cluster.scheduler or stack.enter_context(distributed.LocalCluster(
             n_workers=count, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address="127.0.0.1:0",
-            resources=dict(cluster.resources), silence_logs=50))
+            resources=dict(cluster.resources)))
         try:
             client = distributed.Client(address)
         except (OSError, ValueError) as error:
@@ -298,7 +299,8 @@ def _check_workers(client: Client, cluster: Cluster) -> None:
 def _run(client: Client, cluster: Cluster, tasks: Mapping[str, Any], todo: Iterator[str], grid: GridSearch | None,
          store: Path) -> Iterator[tuple[str, Outcome]]:
     """Submit what is to do, of a search as much as there are workers for, and yield each run that has ended."""
-    futures, running = import_extra("distributed", "sweep").as_completed(), dict[str, Future]()
+    futures = import_extra("distributed", "sweep").as_completed()
+    running: dict[str, Future] = {}
     gone = FerError(f"{cluster.scheduler}: the scheduler is gone; what is finished is in the store, the same command "
                     "goes on from there")
     while True:

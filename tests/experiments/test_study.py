@@ -324,14 +324,6 @@ def test_a_damaged_plan_is_one_line_that_names_the_file_the_group_and_the_entry(
     assert str(raised.value).isprintable() and "\n" not in str(raised.value)
 
 
-def test_a_plan_whose_aliases_stand_for_millions_of_values_is_refused(tmp_path):
-    rows = ["x-0: &a0 {p: 1, q: 2}"]
-    rows += [f"x-{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
-    (tmp_path / "study.yaml").write_text("\n".join(rows))
-    with pytest.raises(FerError, match=r"study\.yaml: is no plan .*stand for too many values"):
-        read_plan(tmp_path / "study.yaml")
-
-
 @pytest.mark.parametrize("path", ["nowhere.yaml", "."])
 def test_a_missing_plan_is_named(path, tmp_path):
     with pytest.raises(FerError, match=r"check the path"):
