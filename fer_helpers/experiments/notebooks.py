@@ -30,7 +30,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-sys.modules["rfc3987_syntax"] = None  # jsonschema would build a grammar of URIs for seconds; no notebook is asked for it
+sys.modules["rfc3987_syntax"] = None  # jsonschema would build a grammar of URIs for seconds; none is asked for
 from papermill.cli import papermill
 papermill()
 """

@@ -236,7 +236,7 @@ def run_notebook(run: str, parameters: Mapping[str, Any], notebook: tuple[str, M
 
     def unwanted() -> bool:
         task = worker.state.tasks.get(key)
-        return task is None or task.state == "cancelled"
+        return task is None or task.state == "cancelled" or worker.status.name in ("closing", "closed", "failed")
 
     name, content = notebook
     environment = {"CUDA_VISIBLE_DEVICES": str(int(worker.name) % gpus)} if gpus else {}

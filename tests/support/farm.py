@@ -124,7 +124,7 @@ def sweep_command(notebook: Path, data: Path, store: Path, *options: object) -> 
 
 def none_left(own: Experiment) -> None:
     """No process of any notebook goes on."""
-    wait_until(lambda: all(gone(pid) for seed in own.seeds for pids in own.tries(seed) for pid in pids), 30)
+    wait_until(lambda: all(gone(pid) for seed in own.seeds for pids in own.tries(seed) for pid in pids), 60)
 
 
 class Farm:
