@@ -141,7 +141,7 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits:
             process = subprocess.Popen(
                 [sys.executable, "-c", _PAPERMILL, str(limits.memory), str(notebook), str(unfinished),
                  "--no-progress-bar", "--kernel", "python3", "--parameters_yaml", json.dumps(dict(parameters))],
-                env=own | (environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
+                env=own | dict(environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
         error = _watch(process, limits.seconds, cancelled)
         with contextlib.suppress(OSError, ValueError):  # ended before it wrote it, or while
             content = read_notebook(unfinished)

@@ -300,7 +300,7 @@ def _run(client: Client, cluster: Cluster, tasks: Mapping[str, Any], todo: Itera
          store: Path) -> Iterator[tuple[str, Outcome]]:
     """Submit what is to do, of a search as much as there are workers for, and yield each run that has ended."""
     futures = import_extra("distributed", "sweep").as_completed()
-    running: dict[str, Future] = {}
+    running: dict[str, Future[Any]] = {}
     gone = FerError(f"{cluster.scheduler}: the scheduler is gone; what is finished is in the store, the same command "
                     "goes on from there")
     while True:
@@ -332,7 +332,7 @@ def _run(client: Client, cluster: Cluster, tasks: Mapping[str, Any], todo: Itera
             yield name, outcome
 
 
-def _outcome(store: Path, name: str, future: Future) -> Outcome:
+def _outcome(store: Path, name: str, future: Future[Any]) -> Outcome:
     """Of a run that has ended; a failure is kept in its failure.json."""
     error, seconds = (str(future.exception()), 0.0) if future.status == "error" else future.result()
     if not error or _finished(store, name):  # also where its worker was lost before it told

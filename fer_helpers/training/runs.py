@@ -194,6 +194,9 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
                 stack.enter_context(FileLock(folder / "lease"))
         if crew.agree(not (folder / "metrics.json").exists()):
             _train(folder, config, faces, view, device, progress, teacher)
+        if crew.leads:
+            with contextlib.suppress(OSError):  # the run is finished: nobody waits for its lock any more
+                (folder / "lease").unlink()
     return Run(folder)
 
 
