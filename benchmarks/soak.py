@@ -18,7 +18,6 @@ import threading
 import time
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import psutil
 
@@ -42,6 +41,8 @@ with open(pathlib.Path(os.environ["FER_RUNS"]) / "finished", "a") as file:
 
 
 def short_notebook(folder: Path) -> Path:
+    import nbformat
+
     notebook = nbformat.read(next(path for path in find_notebooks() if path.stem == "02_training"), 4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     training = next(cell for cell in notebook.cells if "train_run(config" in cell.source)
