@@ -20,11 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from method_study import Protocol, chosen, study_methods
 from tqdm.auto import tqdm
 
 from fer_helpers.data import FaceSet, load_faces
-from fer_helpers.experiments import Protocol, study_methods
-from fer_helpers.experiments.method_study import chosen
 from fer_helpers.files import write_atomic
 from fer_helpers.models import create_model
 from fer_helpers.report import results
@@ -98,7 +97,8 @@ def main() -> None:
     seeds = {"compact": options.seeds, long: options.long_seeds, "resnet50": options.resnet_seeds}
     protocol = Protocol({name: recipes[name] for name, count in seeds.items() if count}, seeds,
                         {"epochs": 2, "train_limit": 12000}, options.images)
-    study = study_methods(protocol, faces, METHODS, options.folder, options.store, options.processes, options.seconds)
+    study = study_methods(protocol, options.data, METHODS, options.folder, options.store, options.processes,
+                          options.seconds)
     print(f"{study.missing} trainings still to be done")
     if study.outcomes.empty:
         return

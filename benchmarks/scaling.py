@@ -12,14 +12,11 @@ import argparse
 import tempfile
 import time
 
-from fer_helpers.experiments import Limits
+from fer_helpers.data import load_faces
+from fer_helpers.experiments import Cluster, Limits, sweep
 
 
 def main() -> None:
-    # Here, as each worker imports this file anew: torch would take it seconds.
-    from fer_helpers.data import load_faces
-    from fer_helpers.experiments import Cluster, sweep
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])

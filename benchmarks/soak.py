@@ -18,7 +18,6 @@ import threading
 import time
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import psutil
 
@@ -42,6 +41,8 @@ with open(pathlib.Path(os.environ["FER_RUNS"]) / "finished", "a") as file:
 
 
 def short_notebook(folder: Path) -> Path:
+    import nbformat
+
     notebook = nbformat.read(next(path for path in find_notebooks() if path.stem == "02_training"), 4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     training = next(cell for cell in notebook.cells if "train_run(config" in cell.source)
@@ -65,7 +66,8 @@ def few_faces(path: Path) -> Path:
 
 
 def kill_workers(every: float, over: threading.Event, killed: list[int]) -> None:
-    """Kill one worker of this process's cluster now and then, of those that have a notebook under way."""
+    """Kill one worker of a cluster that is this process's child now and then, of those that have a notebook under
+    way."""
     chance = random.Random(0)
     while not over.wait(every * chance.uniform(0.5, 1.5)):
         with contextlib.suppress(psutil.Error):
@@ -80,6 +82,9 @@ def kill_workers(every: float, over: threading.Event, killed: list[int]) -> None
 
 def main() -> None:
     # Here, as each worker imports this file anew: torch would take it seconds.
+    import dask
+    from distributed import LocalCluster
+
     from fer_helpers.experiments import Cluster, sweep
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -94,16 +99,20 @@ def main() -> None:
         if options.every:
             threading.Thread(target=kill_workers, args=(options.every, over, killed), daemon=True).start()
         start = time.perf_counter()
-        table = sweep({"arch": ["simple_cnn"], "epochs": [2], "train_limit": [128], "seed": list(range(options.runs))},
-                      str(data), store, cluster=Cluster(jobs=options.jobs, retries=1000), limits=Limits(threads=1),
-                      notebook=short_notebook(Path(folder)))
-        seconds = time.perf_counter() - start
-        over.set()
+        # Workers that are processes, as those of a cluster; in a sweep of one machine they are threads.
+        with dask.config.set({"distributed.scheduler.allowed-failures": 1000}), LocalCluster(
+                n_workers=options.jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+                silence_logs=50) as cluster:
+            table = sweep(
+                {"arch": ["simple_cnn"], "epochs": [2], "train_limit": [128], "seed": list(range(options.runs))},
+                str(data), store, cluster=Cluster(cluster.scheduler_address), limits=Limits(threads=1),
+                notebook=short_notebook(Path(folder)))
+            seconds = time.perf_counter() - start
+            over.set()
         lost = [name for name in table.index if not whole(store / name)]
         trained = collections.Counter((store / "finished").read_text().splitlines())
         ends = collections.Counter(line.split()[0] for line in trained)
-        print(f"soak: {options.runs} runs by {options.jobs} workers in {seconds:.0f} s, {len(killed)} workers killed, "
-              f"{table['tries'].sum()} tries (at most {table['tries'].max()} of a run); "
+        print(f"soak: {options.runs} runs by {options.jobs} workers in {seconds:.0f} s, {len(killed)} workers killed; "
               f"{len(lost)} lost, {sum(count > 1 for count in ends.values())} doubled; "
               f"{', '.join(f'{count} {status}' for status, count in table['status'].value_counts().items())}")
 

@@ -352,13 +352,13 @@ def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; wit
 def sweep(settings: Annotated[list[str] | None, typer.Argument(
               metavar="KEY=VALUE... | PLAN.yaml", help="Values of each setting, or a file of grid: or runs:")] = None,
           data: Data = "", store: Store = None,
-          jobs: Annotated[int, typer.Option(help="Processes at a time; 0: one per two processors.", min=0)] = 0,
+          jobs: Annotated[int, typer.Option(help="Runs at a time; 0: one per two processors.", min=0)] = 0,
           scheduler: Annotated[str, typer.Option(help="Running Dask scheduler; without it this machine.")] = "",
           resource: Annotated[list[str] | None, typer.Option(help="NAME=AMOUNT that a job takes of a worker.")] = None,
           threads: Annotated[int, typer.Option(help="Threads a run; 0: a fair share.", min=0)] = 0,
-          memory: Annotated[str, typer.Option(help="Most memory of a run, such as 4GiB.")] = "",
+          memory: Annotated[str, typer.Option(help="Most memory of a run's process, such as 4GiB; Linux.")] = "",
           time_limit: Annotated[str, typer.Option(help="Most time of a run, such as 90min.")] = "",
-          retries: Annotated[int, typer.Option(help="New tries of a run that failed or was lost.", min=0)] = 2,
+          retries: Annotated[int, typer.Option(help="New tries of a run that failed.", min=0)] = 2,
           search: Annotated[int, typer.Option(help="Runs chosen one by one by the ones before; 0: all.", min=0)] = 0,
           sampler: Annotated[str, typer.Option(help="How --search chooses: tpe or random.")] = "tpe",
           prune: Annotated[bool, typer.Option(help="Whether --search ends hopeless runs early.")] = True) -> None:
@@ -377,7 +377,8 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
     in_file = len(plan) == 1 and plan[0].endswith((".yaml", ".yml"))
     axes = sweeps.read_plan(Path(plan[0])) if in_file else read_settings(plan)
     try:
-        limits = Limits(threads, parse_bytes(memory) if memory else 0, parse_timedelta(time_limit) if time_limit else 0)
+        limits = Limits(threads, parse_bytes(memory) if memory else 0,
+                        parse_timedelta(time_limit) if time_limit else 0)
         amounts = {name: float(amount) for name, amount in (entry.split("=") for entry in resource or [])}
     except (ValueError, KeyError) as error:
         raise FerError(f"sweep: {error}; write limits as 4GiB and 90min, resources as GPU=1") from error

@@ -15,8 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 #: Bytes of a JSON file: a hundred times what any of ours has. Parsed, a byte can become twenty.
 MOST_JSON = 2 << 20
+#: Bytes of a YAML file: a plan of ten thousand runs. Parsed, a byte takes a hundred.
+MOST_YAML = 1 << 20
+_DEEPEST, _MOST_VALUES = 20, 100_000  # lists in lists, and values, of a YAML file
 _LONGEST = 6000  # characters of a message: a path may have 4,096
 
 
@@ -127,6 +132,39 @@ def read_json(path: Path | str, fix: str) -> Any:
         return value
     except (ValueError, RecursionError) as error:
         raise FerError(f"{path}: not valid JSON ({error}); {fix}") from error
+
+
+def read_yaml(path: Path | str, fix: str) -> Any:
+    """Parse a YAML file of at most `MOST_YAML` bytes, plain values of at most some 100,000 once its aliases are written
+    out; ``fix`` is what to tell the user when it is missing or something else (`FerError`)."""
+    with explain_os_errors(path, "reading"):
+        data = check_file(path, MOST_YAML).read_bytes()
+    try:
+        text, depth = data.decode("utf-8"), 0
+        for token in yaml.scan(text):  # deep brackets take the loader hours
+            depth += (isinstance(token, yaml.BlockSequenceStartToken | yaml.BlockMappingStartToken
+                                 | yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+                      - isinstance(token, yaml.BlockEndToken | yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken))
+            if depth > _DEEPEST:
+                raise ValueError("lists in lists in lists")
+        if _values(yaml.compose(text), {}) > _MOST_VALUES:
+            raise ValueError("aliases that stand for too many values")
+        return yaml.safe_load(text)
+    except Exception as error:  # odd numbers, dates and tags break the loader in many ways
+        reason = str(error).partition("\n")[0]
+        raise FerError(f"{path}: is no YAML that is read here ({type(error).__name__}: {reason}); {fix}") from error
+
+
+def _values(node: yaml.Node | None, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for, its aliases written out; too many if it holds itself."""
+    if node is None:
+        return 0
+    if node not in known:
+        known[node] = _MOST_VALUES + 1  # to whom meets it within itself
+        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
+        known[node] = 1 + sum(_values(one, known) for part in parts
+                              for one in (part if isinstance(part, tuple) else [part]))
+    return known[node]
 
 
 def _finite(text: str) -> float:

@@ -48,8 +48,8 @@ hypothesis.settings.load_profile("fer")
 
 #: The files that take longest: several processes, which take one file after the other, are then busy to the end.
 LONGEST = ("test_faults", "test_sweeps", "test_cluster", "test_trainer", "test_methods", "test_distributed",
-           "test_site", "test_search", "test_onnx_export", "test_readers", "test_widgets", "test_leases",
-           "test_real_data", "test_objective")
+           "test_site", "test_search", "test_onnx_export", "test_readers", "test_widgets", "test_real_data",
+           "test_benchmarks", "test_objective")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,17 @@ import tqdm.notebook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_helpers.files import FerError, bar_options, digest, explain_os_errors, read_json, write_atomic, write_json
+from fer_helpers.files import (
+    FerError,
+    bar_options,
+    digest,
+    explain_os_errors,
+    needs_extra,
+    read_json,
+    read_yaml,
+    write_atomic,
+    write_json,
+)
 
 
 def test_write_atomic_makes_the_folders_and_the_file(tmp_path):
@@ -191,3 +201,30 @@ def test_a_bar_is_shown_only_where_nobody_minds_in_notebooks_too(variable, progr
     assert [bar.disable for bar in bars] == [not shown] * 2
     for bar in bars:
         bar.close()
+
+
+# --- YAML and optional modules
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("a: [1, 2", "expected ',' or ']'"), ("[" * 30 + "]" * 30, "lists in lists in lists"), ("a: 2001-99-99", "month"),
+    ("a: &a [*a]", "too many values"),
+    ("a0: &a0 {p: 1}\n" + "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)),
+     "aliases that stand for too many values")])
+def test_yaml_that_is_none_or_becomes_much_is_refused_with_the_fix(text, reason, tmp_path):
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(FerError, match=r"plan\.yaml: is no YAML .*; mend it") as raised:
+        read_yaml(tmp_path / "plan.yaml", "mend it")
+    assert reason in str(raised.value)
+
+
+def test_yaml_is_read_with_its_aliases(tmp_path):
+    (tmp_path / "plan.yaml").write_text("x: &x {lr: 0.1}\nruns: [{<<: *x, seed: 1}]")
+    assert read_yaml(tmp_path / "plan.yaml", "mend it") == {"x": {"lr": 0.1}, "runs": [{"lr": 0.1, "seed": 1}]}
+
+
+def test_a_missing_optional_module_is_one_line_that_says_what_to_install():
+    with pytest.raises(FerError, match=r"no_such_module is not installed; run pip install 'fer_helpers\[sweep\]'"):
+        with needs_extra("sweep"):
+            import no_such_module  # noqa: F401
+    with pytest.raises(ModuleNotFoundError), needs_extra("sweep"):  # a fault of ours is no missing extra
+        import fer_helpers.no_such_room  # noqa: F401

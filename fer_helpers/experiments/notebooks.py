@@ -6,31 +6,31 @@ import ast
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import psutil
-
-from ..files import FerError, write_atomic
+from ..files import FerError, explain_os_errors, write_atomic
 
 #: How an output says that it is a widget.
 WIDGET = "application/vnd.jupyter.widget-view+json"
-_LOOK = 0.25  # seconds between two looks at what a notebook uses
+_LOOK = 0.25  # seconds between two looks at whether a notebook should go on
 #: papermill, which Linux kills as soon as the one who started it is gone: a killed worker must not leave a notebook
-#: behind that goes on writing. The kernel in turn watches papermill.
+#: behind that goes on writing. The kernel in turn watches papermill, and inherits the limit of memory.
 _PAPERMILL = """
 import ctypes, signal, sys
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, limit = 1, int(sys.argv.pop(1))
 if sys.platform == "linux":
+    import resource
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+sys.modules["rfc3987_syntax"] = None  # jsonschema would build a grammar of URIs for seconds; none is asked for
 from papermill.cli import papermill
 papermill()
 """
@@ -43,7 +43,7 @@ class Limits:
     Attributes
     ----------
     threads : processor threads; 0 for all.
-    memory : resident bytes of all its processes; 0 for no limit.
+    memory : bytes that each of its processes may allocate; 0 for no limit. Linux only.
     seconds : of wall-clock time; 0 for no limit.
     """
 
@@ -85,27 +85,44 @@ def find_notebooks(folder: Path | str | None = None) -> list[Path]:
 
 def notebook_defaults(notebook: Path) -> dict[str, Any]:
     """Names and values of the cell tagged ``parameters``; `FerError` if the notebook or that cell cannot be read."""
-    import papermill  # imported where it is used: workers of a sweep execute notebooks without looking into them
-
     try:
-        found = papermill.inspect_notebook(notebook)
-        return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
-    except Exception as error:  # nbformat, jsonschema and papermill each raise their own for a damaged notebook
-        raise FerError(f"{notebook}: its parameters cannot be read ({str(error).splitlines()[0]}); give it a kernel "
-                       "and a cell tagged parameters that holds plain values") from error
+        content = read_notebook(notebook)
+        source = next(cell["source"] for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", ()))
+        return {line.targets[0].id: ast.literal_eval(line.value)  # type: ignore[attr-defined]  # another is refused
+                for line in ast.parse("".join(source)).body}
+    except (AttributeError, KeyError, StopIteration, SyntaxError, TypeError, ValueError) as error:
+        raise FerError(f"{notebook}: its parameters cannot be read ({type(error).__name__}: {error}); give it a cell "
+                       "tagged parameters that holds plain values") from error
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """The JSON of a notebook: nbformat would take seconds to import, and workers read no more of it than this."""
+    with explain_os_errors(path, "reading"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("no notebook")
+    return content
+
+
+def write_notebook(path: Path, content: Mapping[str, Any]) -> None:
+    """As nbformat writes it."""
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits: Limits | None = None,
-            store: Path | str | None = None, cancelled: Callable[[], bool] = lambda: False) -> Executed:
+            store: Path | str | None = None, cancelled: Callable[[], bool] = lambda: False,
+            environment: Mapping[str, str] | None = None) -> Executed:
     """Run ``notebook`` with ``parameters`` in a process of its own and keep the result at ``target``.
 
     Progress bars inside are off: an executed notebook is a document. Whatever ends it, and on Linux also the end of
-    this process, ends all that it started.
+    this process, ends its kernel.
 
     Parameters
     ----------
     store : folder of runs; None takes `runs.default_store`.
     cancelled : asked now and then; ends the notebook once true.
+    environment : further variables of that process.
     """
     limits = limits or Limits()
     if store is None:
@@ -113,27 +130,28 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits:
 
         store = default_store()
     start = time.perf_counter()
-    environment = os.environ | {"TQDM_DISABLE": "1", "FER_RUNS": str(Path(store).resolve())}
     # Waiting threads should sleep: spinning makes torch several times slower when processes share the processors.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    own = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"TQDM_DISABLE": "1", "FER_RUNS": str(Path(store).resolve())}
     if limits.threads:
-        environment |= {"OMP_NUM_THREADS": str(limits.threads), "MKL_NUM_THREADS": str(limits.threads)}
+        own |= {"OMP_NUM_THREADS": str(limits.threads), "MKL_NUM_THREADS": str(limits.threads)}
     # Not beside the target: who is killed leaves this folder behind.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        unfinished, said = Path(folder) / target.name, Path(folder) / "stderr.txt"
-        with said.open("w") as file:
+        unfinished, stderr = Path(folder) / target.name, Path(folder) / "stderr.txt"
+        with stderr.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-c", _PAPERMILL, str(notebook), str(unfinished), "--no-progress-bar", "--kernel",
-                 "python3", "--parameters_yaml", json.dumps(dict(parameters))],
-                env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
-        error = _watch(process, limits, cancelled)
+                [sys.executable, "-c", _PAPERMILL, str(limits.memory), str(notebook), str(unfinished),
+                 "--no-progress-bar", "--kernel", "python3", "--parameters_yaml", json.dumps(dict(parameters))],
+                env=own | dict(environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
+        error = _watch(process, limits.seconds, cancelled)
+        with contextlib.suppress(OSError, ValueError):  # ended before it wrote it, or while
+            content = read_notebook(unfinished)
+            error = error or _notebook_error(content["cells"])
+            _strip(content)
+            write_notebook(target, content)
         if not error and process.returncode:
-            error = _notebook_error(unfinished) or (said.read_text(errors="replace").strip().splitlines()
-                                                    or ["papermill was ended"])[-1]
-        if unfinished.exists():
-            with contextlib.suppress(nbformat.reader.NotJSONError, ValueError):  # ended while writing it
-                _strip(unfinished)
-                write_atomic(target, lambda path: shutil.copyfile(unfinished, path))
+            error = (stderr.read_text(errors="replace").strip().splitlines() or ["papermill was ended"])[-1]
+    if limits.memory and ("MemoryError" in error or "allocate memory" in error):
+        error += f" (of {limits.memory / 2**30:.2f} GiB allowed; raise the limit or lower batch_size)"
     return Executed(target, error, time.perf_counter() - start)
 
 
@@ -142,76 +160,43 @@ def absolute(data: str) -> str:
     return str(Path(data).resolve()) if data and Path(data).exists() else data
 
 
-def _watch(process: subprocess.Popen[bytes], limits: Limits, cancelled: Callable[[], bool]) -> str:
+def _watch(process: subprocess.Popen[bytes], seconds: float, cancelled: Callable[[], bool]) -> str:
     """Wait for the process's end; what ended it if that was not itself, in one line."""
-    end = time.monotonic() + limits.seconds if limits.seconds else float("inf")
-    reason = ""
+    end = time.monotonic() + (seconds or float("inf"))
     try:
-        while process.poll() is None and not reason:
+        while process.poll() is None:
             if cancelled():
-                reason = "cancelled"
-            elif time.monotonic() > end:
-                reason = f"took longer than {limits.seconds:g} seconds; raise the time limit or train less"
-            elif limits.memory and (used := _memory(process.pid)) > limits.memory:
-                reason = (f"used {used / 2**30:.2f} GiB of memory, more than the {limits.memory / 2**30:.2f} allowed; "
-                          "raise the limit or lower batch_size")
-            else:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_LOOK)
+                return "cancelled"
+            if time.monotonic() > end:  # papermill's own limit is for each cell
+                return f"took longer than {seconds:g} seconds; raise the time limit or train less"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK)
+        return ""
     finally:
-        if process.poll() is None:
-            _end(process.pid)
-            process.wait()
-    return reason
+        process.kill()
+        process.wait()
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        own = psutil.Process(pid)
-        return [own, *own.children(recursive=True)]
-    return []
-
-
-def _memory(pid: int) -> int:
-    used = 0
-    for one in _family(pid):
-        with contextlib.suppress(psutil.Error):
-            used += one.memory_info().rss
-    return used
-
-
-def _end(pid: int) -> None:
-    for one in _family(pid):
-        with contextlib.suppress(psutil.Error):
-            one.kill()
-
-
-def _strip(path: Path) -> None:
+def _strip(content: dict[str, Any]) -> None:
     """Drop what papermill and the kernel note of this machine and this minute: paths, times, Python's version, and
     progress bars, which tqdm's notebook form draws whatever TQDM_DISABLE says."""
-    notebook = nbformat.read(path, 4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
-    if not any(WIDGET in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])):
-        notebook.metadata.pop("widgets", None)
-    for part in (notebook, *notebook.cells):
+    cells = content["cells"]
+    for cell in cells:
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if not _is_bar(output.get("data", {}))]
+    if not any(WIDGET in output.get("data", {}) for cell in cells for output in cell.get("outputs", ())):
+        content["metadata"].pop("widgets", None)
+    for part in (content, *cells):
         for key in ("papermill", "execution"):
-            part.metadata.pop(key, None)
-    notebook.metadata["language_info"] = {"name": "python"}
-    nbformat.write(notebook, path)
+            part["metadata"].pop(key, None)
+    content["metadata"]["language_info"] = {"name": "python"}
 
 
-def _is_bar(output: nbformat.NotebookNode) -> bool:
-    data = output.get("data", {})
-    return WIDGET in data and "%|" in data.get("text/plain", "")
+def _is_bar(data: Mapping[str, Any]) -> bool:
+    return WIDGET in data and "%|" in "".join(data.get("text/plain", ""))
 
 
-def _notebook_error(path: Path) -> str:
+def _notebook_error(cells: Iterable[Mapping[str, Any]]) -> str:
     """The exception that ended an executed notebook, in one line."""
-    with contextlib.suppress(OSError, nbformat.reader.NotJSONError, ValueError):
-        for cell in nbformat.read(path, 4).cells:
-            for output in cell.get("outputs", []):
-                if output.output_type == "error":
-                    return f"{output.ename}: {output.evalue}".splitlines()[0]
-    return ""
+    return next((f"{output['ename']}: {output['evalue']}".splitlines()[0] for cell in cells
+                 for output in cell.get("outputs", ()) if output["output_type"] == "error"), "")

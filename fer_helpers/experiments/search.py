@@ -5,17 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-
-from ..files import FerError, check_file, digest, explain_os_errors
+from ..files import FerError, check_file, digest, explain_os_errors, needs_extra
 from ..training.checkpoints import read_history
 from ..training.runs import Run
 
@@ -44,14 +39,20 @@ class Search:
     seed: int = 0
 
 
-class Study:
-    """One search, which goes on where it was when made anew with the same grid and store.
+class GridSearch:
+    """A search of one grid, which goes on where it was when made anew with the same grid and store.
 
     Parameters
     ----------
     search : what is asked for.
-    grid : settings of each combination with the id of its run.
+    grid : settings of each combination by the id of its run.
     store : folder of runs.
+
+    Attributes
+    ----------
+    known : runs that an earlier search of the same grid has ended, and whether it pruned them.
+    left : how many runs may still be asked for.
+    trials : those asked for that have not ended, by run.
 
     Raises
     ------
@@ -59,16 +60,17 @@ class Study:
         If the sampler is unknown, or the journal cannot be read or written.
     """
 
-    def __init__(self, search: Search, grid: Sequence[tuple[Mapping[str, Any], str]], store: Path) -> None:
+    def __init__(self, search: Search, grid: Mapping[str, Mapping[str, Any]], store: Path) -> None:
+        with needs_extra("sweep"):
+            import optuna
+            from optuna.storages.journal import JournalFileBackend
         samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         if search.sampler not in samplers:
             raise FerError(f"search: unknown sampler {search.sampler!r}; known are {', '.join(samplers)}")
-        self.store = store
-        self.settings = {name: dict(given) for given, name in grid}
-        self.name_of = {tuple(given.values()): name for given, name in grid}
-        values = {key: dict.fromkeys(given[key] for given, _ in grid) for key in grid[0][0]}
-        self.space: dict[str, optuna.distributions.BaseDistribution] = {
-            key: optuna.distributions.CategoricalDistribution(list(own)) for key, own in values.items()}
+        self.store, self.settings, self.states = store, grid, optuna.trial.TrialState
+        axes = next(iter(grid.values()))
+        self.space: dict[str, Any] = {key: optuna.distributions.CategoricalDistribution(
+            list(dict.fromkeys(given[key] for given in grid.values()))) for key in axes}
         self.random = random.Random(search.seed)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = store / JOURNAL
@@ -78,37 +80,35 @@ class Study:
                 if path.exists():
                     check_file(path, MOST_JOURNAL)
                 self.study = optuna.create_study(
-                    storage=JournalStorage(JournalFileBackend(str(path))), load_if_exists=True, direction="maximize",
-                    study_name=digest(*sorted(self.settings), length=8), sampler=samplers[search.sampler](
-                        seed=search.seed),
+                    storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))), load_if_exists=True,
+                    direction="maximize", study_name=digest(*sorted(grid), length=8),
+                    sampler=samplers[search.sampler](seed=search.seed),
                     pruner=optuna.pruners.MedianPruner() if search.prune else optuna.pruners.NopPruner())
-                ended = [(trial.user_attrs["run"], trial.state) for trial in self.study.get_trials(
-                    deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])]
+                self.known: dict[str, bool] = {
+                    trial.user_attrs["run"]: trial.state == self.states.PRUNED for trial in self.study.get_trials(
+                        deepcopy=False, states=[self.states.COMPLETE, self.states.PRUNED])}
             except (FerError, OSError):
                 raise
             except Exception as error:  # how Optuna meets a journal that is none: ValueError, KeyError, assertions
-                raise FerError(f"{path}: is no journal of a search ({type(error).__name__}); delete it to start "
-                               "anew") from error
-        #: Runs that an earlier search of the same grid has ended, and whether it pruned them.
-        self.known = {name: state == TrialState.PRUNED for name, state in ended}
-        self.free = [name for name in self.settings if name not in self.known]
+                raise FerError(f"{path}: is no journal of a search ({type(error).__name__}); choose another store, or "
+                               "move it away to start anew") from error
+        self.free = [name for name in grid if name not in self.known]
         self.left = min(search.trials - len(self.known), len(self.free))
-        self.trials: dict[str, optuna.Trial] = {}
-        self.seen: dict[str, tuple[int, int]] = {}
-        self.told = 0
+        self.trials: dict[str, Any] = {}
 
-    def ask(self) -> str:
-        """The run to do next; there must be one ``left``."""
+    def ask(self) -> str | None:
+        """The run to do next; None if none is ``left``."""
+        if self.left <= 0:
+            return None
         trial = self.study.ask(self.space)
-        name = self.name_of[tuple(trial.params[key] for key in self.space)]
-        if name not in self.free:
+        name = next((name for name in self.free if self.settings[name] == trial.params), None)
+        if name is None:
             # What promises most has been had: of the others, one that differs from it least.
-            wanted = self.settings[name]
-            self.study.tell(trial, state=TrialState.FAIL)
+            self.study.tell(trial, state=self.states.FAIL)
             self.random.shuffle(self.free)
-            name = max(self.free, key=lambda free: sum(wanted[key] == value for key, value in
+            name = max(self.free, key=lambda free: sum(trial.params[key] == value for key, value in
                                                        self.settings[free].items()))
-            self.study.enqueue_trial(self.settings[name])
+            self.study.enqueue_trial(dict(self.settings[name]))
             trial = self.study.ask(self.space)
         trial.set_user_attr("run", name)
         self.trials[name] = trial
@@ -116,25 +116,18 @@ class Study:
         self.left -= 1
         return name
 
-    def hopeless(self, name: str) -> bool:
-        """Whether the run, which is under way, should be pruned."""
-        path, trial = self.store / name / "checkpoint.pt", self.trials[name]
-        # Only with a further epoch, or another run to compare it with, can the answer be a new one.
-        news = path.stat().st_mtime_ns if path.exists() else 0, self.told
-        if news == self.seen.get(name):
-            return False
-        self.seen[name] = news
-        for row in read_history(path):
+    def should_prune(self, name: str) -> bool:
+        """Whether the run, which is under way, is worse than most were after as many epochs."""
+        trial = self.trials[name]
+        for row in read_history(self.store / name / "checkpoint.pt"):
             with warnings.catch_warnings(action="ignore"):  # of epochs reported before
                 trial.report(row["val_accuracy"], int(row["epoch"]))
-        return trial.should_prune()
+        return bool(trial.should_prune())
 
     def tell(self, name: str, finished: bool, pruned: bool) -> None:
         """How a run that was asked for ended."""
-        state = TrialState.PRUNED if pruned else TrialState.FAIL
-        value = None
+        state, value = self.states.PRUNED if pruned else self.states.FAIL, None
         if finished:
             with contextlib.suppress(FerError):  # damaged
-                value, state = Run(self.store / name).metrics["val"].accuracy.value, TrialState.COMPLETE
+                value, state = Run(self.store / name).metrics["val"].accuracy.value, self.states.COMPLETE
         self.study.tell(self.trials.pop(name), value, state)
-        self.told += 1

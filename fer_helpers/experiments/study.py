@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from tqdm.auto import tqdm
 
 from ..data.emotions import EMOTIONS, class_set
 from ..data.faceset import FaceSet
-from ..files import FerError, bar_options, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
+from ..files import FerError, bar_options, digest, read_json, read_yaml, write_atomic, write_json
 from ..models.factory import model_table
 from ..training.config import TrainConfig
 from ..training.runs import (
@@ -49,8 +48,7 @@ from ..training.trainer import Diverged
 PLAN, RESULTS = "data/study.yaml", "data/results/study"
 #: Columns of trials.csv: identity of the trial's configuration, what was tried, what validation said of its best epoch.
 TRIAL = ["trial", "name", "settings", "val_loss", "val_accuracy", "seconds"]
-#: Of a plan: bytes, lists in lists, values once its aliases are written out, trainings of an entry.
-_MOST_PLAN, _DEEPEST, _MOST_VALUES, _MOST_RUNS = 1 << 20, 20, 100_000, 1000
+_MOST_RUNS = 1000  # trainings of an entry
 #: Operations a second of a processor that nothing is recorded of yet; of all of FER2013's train split.
 _SPEED, _TRAIN = 1e11, (3995, 436, 4097, 7215, 4830, 3171, 4965)
 
@@ -117,11 +115,10 @@ def read_plan(path: Path | str | None = None) -> Plan:
         If it is missing or no plan, or a setting is none of `TrainConfig`.
     """
     path = Path(path or home() / PLAN)
-    with explain_os_errors(path, "reading"):
-        text = check_file(path, _MOST_PLAN).read_bytes()
-    about, entries, scripts, place = {}, [], [], str(path)
+    see = f"see the one of the repository, {PLAN}"
+    content, about, entries, scripts, place = read_yaml(path, see), {}, [], [], str(path)
     try:
-        for group, parts in _load(text.decode("utf-8")).items():
+        for group, parts in content.items():
             if group.startswith("x-"):  # a place for what several groups refer to
                 continue
             place = f"{path}: {group}"
@@ -132,36 +129,9 @@ def read_plan(path: Path | str | None = None) -> Plan:
                 entries.append(_entry(group, values))
     except FerError as error:
         raise FerError(f"{place}: {error}") from error
-    except Exception as error:  # odd numbers, dates and tags break the loader in many ways
-        reason = str(error).partition("\n")[0]
-        raise FerError(f"{place}: is no plan ({type(error).__name__}: {reason}); see the one of the repository, {PLAN}"
-                       ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FerError(f"{place}: is no plan ({type(error).__name__}: {error}); {see}") from error
     return Plan(about, tuple(entries), tuple(scripts))
-
-
-def _load(text: str) -> Any:
-    depth = 0
-    for token in yaml.scan(text):  # deep brackets take the loader hours
-        depth += (isinstance(token, yaml.BlockSequenceStartToken | yaml.BlockMappingStartToken
-                             | yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
-                  - isinstance(token, yaml.BlockEndToken | yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken))
-        if depth > _DEEPEST:
-            raise ValueError("lists in lists in lists")
-    if _values(yaml.compose(text), {}) > _MOST_VALUES:
-        raise ValueError("aliases that stand for too many values")
-    return yaml.safe_load(text)
-
-
-def _values(node: yaml.Node | None, known: dict[yaml.Node, int]) -> int:
-    """How many values a node stands for, its aliases written out; too many if it holds itself."""
-    if node is None:
-        return 0
-    if node not in known:
-        known[node] = _MOST_VALUES + 1  # to whom meets it within itself
-        parts = [] if isinstance(node, yaml.ScalarNode) else node.value
-        known[node] = 1 + sum(_values(one, known) for part in parts
-                              for one in (part if isinstance(part, tuple) else [part]))
-    return known[node]
 
 
 def _entry(group: str, values: dict[str, Any]) -> Entry:

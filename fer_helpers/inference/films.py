@@ -17,6 +17,7 @@ T = TypeVar("T")
 #: How films are recognised: by their names, as whatever else a folder holds must not be opened as one.
 FILMS = (".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".wmv", ".ts", ".mts", ".flv", ".mpg", ".mpeg",
          ".ogv")
+ANIMATIONS = (".gif", ".webp")
 #: What ffmpeg may take a file for: films. Play lists, which it would follow to other files and addresses, are none.
 _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,flv,ogg,mpeg,mpegvideo",
             "protocol_whitelist": "file"}

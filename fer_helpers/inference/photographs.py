@@ -18,14 +18,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.emotions import CLASS_SETS
-from ..data.readers import MAX_IMAGE_PIXELS, read_photograph
+from ..data.readers import read_photograph
 from ..files import FerError, check_file, digest, needs_extra, write_atomic
 from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces
+from .films import ANIMATIONS, FILMS, animation_frames, film_frames
 from .pretrained import Pretrained, load_pretrained, probabilities
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-FILMS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 #: How the files of `save_annotated` end that `Drawings` names, and the text in them that says what they show.
 SUFFIX, _SHOWS = ".fer.png", "fer_helpers"
 #: What goes with every answer.
@@ -166,35 +166,22 @@ def _shown(path: Path) -> str:
 
 
 def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | None, np.ndarray]]:
-    """(None, picture) of a picture file; of a film (seconds, picture) every so often, one at a time, so that its length
-    costs no memory. Pictures are uint8 (H, W, 3) RGB.
+    """(None, picture) of a picture file; of a film, or of a GIF or WebP that moves, (seconds, picture) every so often,
+    see `films.film_frames`. Pictures are uint8 (H, W, 3) RGB.
 
     Raises
     ------
     FerError
         If the file cannot be read, or is a film and the "photo" extra is not installed.
     """
-    if path.suffix.lower() not in FILMS:
-        yield None, read_photograph(path)
+    if path.suffix.lower() in FILMS:
+        yield from film_frames(path, every_seconds)
         return
-    with needs_extra("photo"):
-        import cv2
-    film = cv2.VideoCapture(str(check_file(path)))
-    try:
-        if film.get(cv2.CAP_PROP_FRAME_WIDTH) * film.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_IMAGE_PIXELS:
-            raise FerError(f"{path}: its pictures are larger than {MAX_IMAGE_PIXELS:,} pixels; shrink it")
-        rate, number, due = film.get(cv2.CAP_PROP_FPS) or 25.0, 0, 0.0
-        while film.grab():
-            if number / rate >= due - 1e-6:  # sums of 0.4 are not quite multiples of it
-                done, picture = film.retrieve()
-                if done:
-                    yield number / rate, np.ascontiguousarray(picture[..., ::-1])
-                due += every_seconds
-            number += 1
-        if not number:
-            raise FerError(f"{path}: is no readable film; convert it to mp4")
-    finally:
-        film.release()
+    moving = animation_frames(path, every_seconds) if path.suffix.lower() in ANIMATIONS else iter(())
+    if (first := next(moving, None)) is None:
+        yield None, read_photograph(path)
+    else:
+        yield from itertools.chain([first], moving)
 
 
 def annotate(photograph: np.ndarray, predictions: Sequence[FacePrediction],

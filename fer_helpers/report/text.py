@@ -606,7 +606,8 @@ def method_table(table: pd.DataFrame, outcomes: Sequence[str], costs: pd.DataFra
 
 
 def label_efficiency(table: pd.DataFrame) -> str:
-    """`transfer.linear_evaluation` of several networks, told apart by ``way``: which features lead with few labels."""
+    """Linear evaluation (benchmarks/transfer.py) of several networks,
+    told apart by ``way``: which features lead with few labels."""
     parts = []
     for share, own in table.groupby("share"):
         ranked = own.sort_values("value", ascending=False)
@@ -617,7 +618,8 @@ def label_efficiency(table: pd.DataFrame) -> str:
 
 
 def unseen_class(row: pd.Series, classes: Sequence[str]) -> str:
-    """A `transfer.ZeroShot` kept as a row: whether sentences find a class that training never saw, and what its images
+    """What benchmarks/transfer.py keeps of a class never seen:
+    whether sentences find a class that training never saw, and what its images
     are called instead."""
     auc = Estimate(row["auc"], row["auc_low"], row["auc_high"])
     verdict = "better" if auc.low > 0.5 else "worse" if auc.high < 0.5 else "no better"

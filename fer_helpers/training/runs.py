@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from filelock import FileLock
 from torch import nn
 
 from ..data.emotions import CLASS_SETS
@@ -37,7 +38,6 @@ from ..models.factory import create_model
 from .checkpoints import delete_checkpoint
 from .config import METHOD_SETTINGS, TrainConfig
 from .distributed import team
-from .leases import lease
 from .prediction import predict_logits
 from .trainer import Fitted, fit, prepare_faces
 
@@ -194,9 +194,15 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
     crew = team()
     with contextlib.ExitStack() as stack:
-        held = crew.leads and stack.enter_context(lease(folder / "lease", lambda: run.finished))
-        if crew.agree(held):
+        if crew.leads:  # the system frees the lock of a process that was killed
+            with explain_os_errors(folder / "lease", "writing"):
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / "lease"))
+        if crew.agree(not run.finished):
             _train(folder, config, faces, view, device, progress, teacher)
+        if crew.leads:
+            with contextlib.suppress(OSError):  # the run is finished: nobody waits for its lock any more
+                (folder / "lease").unlink()
     return run
 
 

@@ -625,7 +625,8 @@ def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str 
 
 
 def label_efficiency(table: pd.DataFrame) -> Figure:
-    """`transfer.linear_evaluation` of several networks, told apart by ``way``: accuracy against the labels known."""
+    """Linear evaluation (benchmarks/transfer.py) of several networks,
+    told apart by ``way``: accuracy against the labels known."""
     figure, axis = plt.subplots(figsize=(7, 3.2))
     for way, own in table.groupby("way", sort=False):
         axis.errorbar(own["share"], own["value"], yerr=[own["value"] - own["low"], own["high"] - own["value"]],

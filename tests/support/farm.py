@@ -21,7 +21,8 @@ import psutil
 from fer_helpers.data.readers import load_faces
 from fer_helpers.experiments import sweeps
 from fer_helpers.files import write_json
-from fer_helpers.training.runs import Run
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.runs import Run, run_id
 
 #: Stands for a training that takes a moment: a kernel that imports torch takes longer than all that a fault needs. It
 #: notes every try, does what ``acts`` of the store's plan.json say for that try, and leaves a finished run.
@@ -64,8 +65,8 @@ class Experiment:
                  nbformat.v4.new_code_cell(_NOTEBOOK)]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {
             "name": "python3", "display_name": "Python 3", "language": "python"}}), self.notebook)
-        plan = sweeps.plan_sweep(self.axes, self.notebook, load_faces(data))
-        self.runs = {parameters["seed"]: name for name, parameters in plan.items()}
+        faces = load_faces(data)
+        self.runs = {seed: run_id(TrainConfig(seed=seed), faces) for seed in self.seeds}
         write_json(self.store / "plan.json", {"acts": acts or {}, "runs": self.runs, "template": str(template.folder),
                                               "files": _FILES})
 
@@ -123,7 +124,7 @@ def sweep_command(notebook: Path, data: Path, store: Path, *options: object) -> 
 
 def none_left(own: Experiment) -> None:
     """No process of any notebook goes on."""
-    wait_until(lambda: all(gone(pid) for seed in own.seeds for pids in own.tries(seed) for pid in pids), 30)
+    wait_until(lambda: all(gone(pid) for seed in own.seeds for pids in own.tries(seed) for pid in pids), 60)
 
 
 class Farm:

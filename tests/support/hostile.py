@@ -24,7 +24,7 @@ from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.data.readers import load_faces, map_faces, read_photograph
 from fer_helpers.data.sources import VOTES_FILE
 from fer_helpers.experiments import study as plan
-from fer_helpers.experiments.search import JOURNAL, Search, Study
+from fer_helpers.experiments.search import JOURNAL, GridSearch, Search
 from fer_helpers.experiments.sweeps import read_plan
 from fer_helpers.files import FerError, write_json
 from fer_helpers.inference import model_card, pretrained
@@ -185,8 +185,8 @@ def _sentences(folder: Path) -> None:
 
 
 def _search(folder: Path) -> None:
-    study = Study(Search(2), [({"lr": 0.1}, "one"), ({"lr": 0.2}, "two")], folder)
-    study.tell(study.ask(), finished=False, pruned=True)
+    search = GridSearch(Search(2), {"one": {"lr": 0.1}, "two": {"lr": 0.2}}, folder)
+    search.tell(search.ask(), finished=False, pruned=True)
 
 
 def _study(folder: Path) -> None:
@@ -286,8 +286,8 @@ READERS: dict[str, Reader] = {
                         ["emotions.json", "emotions.safetensors"], 400),
     "onnx": Reader(_onnx, lambda folder: answers(folder / "faces.onnx", torch.zeros(2, 48, 48, dtype=torch.uint8)),
                    ["faces.onnx"], 300),
-    "search": Reader(_search, lambda folder: Study(Search(2), [({"lr": 0.1}, "one"), ({"lr": 0.2}, "two")],
-                                                   folder), [JOURNAL], 300),
+    "search": Reader(_search, lambda folder: GridSearch(Search(2), {"one": {"lr": 0.1}, "two": {"lr": 0.2}}, folder),
+                     [JOURNAL], 300),
 }
 
 

@@ -1,18 +1,13 @@
 import gc
-import os
-import sys
 import weakref
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from conftest import easy_faces
-from farm import wait_until
 
 from fer_helpers.data.emotions import CLASS_SETS, REGIONS
-from fer_helpers.experiments.method_study import Protocol, read_answers, study_methods
 from fer_helpers.files import FerError
 from fer_helpers.metrics.evaluation import compare_seeds, evaluate
 from fer_helpers.training import methods
@@ -22,12 +17,11 @@ from fer_helpers.training.methods import (
     OUTCOMES,
     Answers,
     compare_methods,
-    trial_config,
     trials,
     tuned,
     with_method,
 )
-from fer_helpers.training.runs import default_store, load_runs, train_run
+from fer_helpers.training.runs import default_store, train_run
 from fer_helpers.transforms.corruptions import CORRUPTIONS
 from fer_helpers.transforms.occlusions import OCCLUSIONS
 
@@ -100,14 +94,6 @@ def test_the_best_trial_is_handed_on_to_a_longer_training():
                          columns=["method", "value", "factor"])
     chosen = tuned(replace(TINY, epochs=5, lr=0.02), table)
     assert chosen.focal == strength["focal"] and chosen.lr == pytest.approx(0.02 * factor) and chosen.epochs == 5
-
-
-def test_a_method_whose_every_trial_diverges_is_named(faces, tmp_path):
-    # Weight decay times rate far above two: every step turns the weights round and makes them larger.
-    config = replace(TINY, arch="simple_cnn", optimizer="sgd", lr=50.0, weight_decay=10.0, schedule="constant",
-                     epochs=6)
-    with pytest.raises(FerError, match="method='plain': all trials diverged; lower lr"):
-        study_methods(Protocol({"small": config}, {"small": 1}, {}), faces, [], tmp_path)
 
 
 # --- outcomes
@@ -248,74 +234,6 @@ def test_errors_under_stress_are_kept_with_the_run():
     pd.testing.assert_frame_equal(methods.stress(run, few, images=12), first, check_dtype=False)
     path.write_text(path.read_text().replace(",jpeg,", ",kept,"))  # what was kept is read, not measured again
     assert "kept" in methods.stress(run, few, images=12)
-
-
-def test_a_study_tunes_on_the_first_network_and_compares_on_all(faces, tmp_path, monkeypatch):
-    monkeypatch.setenv("FER_RUNS", str(tmp_path / "runs"))
-    protocol = Protocol({"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=48),
-                         "longer": replace(TINY, arch="simple_cnn", epochs=2, train_limit=16),
-                         "large": replace(TINY, arch="resnet50", epochs=1, train_limit=16, lr=2e-3)},
-                        {"small": 2, "longer": 1, "large": 1}, {"train_limit": 16}, images=2)
-    assert study_methods(protocol, faces, ["distilled"], tmp_path, seconds=0).missing == 16  # trials
-    study = study_methods(protocol, faces, ["distilled"], tmp_path, processes=2)
-    assert study.missing == 0
-    assert study.tuning.groupby("method").size().to_dict() == {"plain": 8, "distilled": 8}
-    assert len(load_runs()) == 10  # a teacher for each of two seeds and for the longer, none but those for the trials
-    found = study.outcomes.groupby("network")["method"].unique()
-    assert list(found["small"]) == ["plain", "distilled"] and list(found["large"]) == ["plain"]
-    assert set(study.outcomes.query("network == 'small'")["seeds"]) == {2}
-    assert set(study.outcomes.query("network == 'longer'")["arch"]) == {"simple_cnn"}
-    # All take the best strength of the first; its architecture also takes the rate.
-    best = study.tuning[study.tuning["method"] == "plain"].iloc[0]
-    assert best["val_accuracy"] == study.tuning.query("method == 'plain'")["val_accuracy"].max()
-    for network, recipe in protocol.recipes.items():
-        factor = 1 if network == "large" else best["factor"]
-        config = trial_config(recipe, "plain", {best["setting"]: float(best["value"])}, factor)
-        run = train_run(config, faces)  # reads the one that the study trained
-        pd.testing.assert_frame_equal(read_answers(tmp_path, network)["plain"][0].table, methods.answers(run).table,
-                                      atol=6e-5)
-    values = study.outcomes.set_index(["network", "method", "outcome"])["value"]
-    # The reference of mCE is the plain ResNet50.
-    assert values["large", "plain", "mCE"] == pytest.approx(1)
-
-
-def test_a_study_goes_on_elsewhere_under_the_same_protocol_only(faces, tmp_path, monkeypatch):
-    protocol = Protocol({"small": replace(TINY, arch="simple_cnn", epochs=1, train_limit=32)}, {"small": 1},
-                        {"train_limit": 16}, images=2)
-    first = study_methods(protocol, faces, [], tmp_path / "study")
-    assert first.missing == 0
-    monkeypatch.setenv("FER_RUNS", str(tmp_path / "another store"))
-    more = study_methods(replace(protocol, seeds={"small": 2}), faces, [], tmp_path / "study")
-    assert more.missing == 0 and set(more.outcomes["seeds"]) == {2} and len(load_runs()) == 1
-    pd.testing.assert_frame_equal(more.tuning, first.tuning)
-    own = replace(protocol.recipes["small"], arch="compact")
-    larger = replace(protocol, recipes=protocol.recipes | {"large": own}, seeds={"small": 2, "large": 1})
-    assert set(study_methods(larger, faces, [], tmp_path / "study").outcomes["network"]) == {"small", "large"}
-    assert set(study_methods(protocol, faces, [], tmp_path / "study").outcomes["network"]) == {"small"}
-    for other in (replace(protocol, images=3),
-                  replace(larger, recipes=protocol.recipes | {"large": replace(own, lr=1.0)}),
-                  replace(larger, recipes=dict(reversed(larger.recipes.items())))):
-        with pytest.raises(FerError, match="another protocol"):
-            study_methods(other, faces, [], tmp_path / "study")
-
-
-def test_a_killed_study_leaves_no_process_behind(faces, tmp_path):
-    code = f"""
-from fer_helpers.training.config import TrainConfig
-from fer_helpers.experiments.method_study import Protocol, study_methods
-from fer_helpers.data.readers import load_faces
-if __name__ == "__main__":
-    slow = TrainConfig(arch="compact", epochs=1000, precision="fp32")
-    study_methods(Protocol({{"slow": slow}}, {{"slow": 1}}, {{}}), load_faces("synthetic"), [], {str(tmp_path)!r},
-                  processes=2)
-"""
-    (tmp_path / "study.py").write_text(code)
-    client = psutil.Popen([sys.executable, tmp_path / "study.py"], env=os.environ | {"TQDM_DISABLE": "1"})
-    wait_until(lambda: sum(child.num_threads() > 1 for child in client.children()) >= 2)
-    children = client.children()
-    client.kill()
-    client.wait()
-    assert not psutil.wait_procs(children, 30)[1]
 
 
 def test_the_overview_names_every_method_and_its_settings():

@@ -2,10 +2,13 @@ import getpass
 import gzip
 import json
 import multiprocessing
+import os
 import pickle
 import platform
 import shutil
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from fer_helpers.data.faceset import FaceSet
 from fer_helpers.files import FerError, digest
 from fer_helpers.metrics.evaluation import compare, evaluate
 from fer_helpers.training import runs
+from fer_helpers.training.checkpoints import read_history
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.prediction import predict_logits
 from fer_helpers.training.runs import (
@@ -360,6 +364,44 @@ def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
         train(replace(TINY, epochs=1, train_limit=16), leaky, full_disk / "runs")
     assert len(load_runs(full_disk / "runs")) == 0
     assert not list(full_disk.glob("runs/*/.*"))
+
+
+def start_training(config: TrainConfig, faces: FaceSet, store: Path) -> multiprocessing.Process:
+    process = multiprocessing.get_context("spawn").Process(target=train_run, args=(config, faces, store, "cpu", False))
+    process.start()
+    return process
+
+
+def test_of_two_processes_one_trains_a_run_and_the_other_waits_for_it(leaky, tmp_path):
+    """The second asks while the first, which holds the lock, is stopped: it neither trains nor gives up."""
+    config = replace(TINY, epochs=4)
+    folder = tmp_path / run_id(config, leaky)
+    first = start_training(config, leaky, tmp_path)
+    wait_for(folder / "checkpoint.pt", first)
+    os.kill(first.pid, signal.SIGSTOP)
+    epochs = len(read_history(folder / "checkpoint.pt"))
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(train, config, leaky, tmp_path)
+        time.sleep(1)
+        assert not second.done() and len(read_history(folder / "checkpoint.pt")) == epochs < 4
+        os.kill(first.pid, signal.SIGCONT)
+        assert second.result(120).environment["total_seconds"] > 0
+    first.join()
+    assert first.exitcode == 0 and not (folder / "checkpoint.pt").exists()
+
+
+def test_who_waits_for_a_run_whose_process_is_killed_goes_on_at_once(leaky, tmp_path):
+    config = replace(TINY, epochs=2)
+    folder = tmp_path / run_id(config, leaky)
+    first = start_training(config, leaky, tmp_path)
+    wait_for(folder / "checkpoint.pt", first)
+    os.kill(first.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(train, config, leaky, tmp_path)
+        time.sleep(0.5)
+        first.kill()
+        first.join()
+        assert len(second.result(60).history) == 2
 
 
 @pytest.mark.parametrize("full_disk", ["33m"], indirect=True)

@@ -9,28 +9,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import os
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from ..data.emotions import class_set
-from ..data.faceset import FaceSet
-from ..files import FerError, read_json, write_atomic, write_json
-from ..training.config import TrainConfig
-from ..training.methods import METHODS, Answers, answers, compare_methods, stress, trial_config, trials, tuned
-from ..training.runs import teacher_config, train_run
-from ..training.trainer import Diverged, fit, prepare_faces
+from fer_helpers.data import FaceSet, load_faces
+from fer_helpers.data.emotions import class_set
+from fer_helpers.files import FerError, read_json, write_atomic, write_json
+from fer_helpers.training import METHODS, Diverged, TrainConfig, compare_methods, fit, prepare_faces, train_run
+from fer_helpers.training.methods import Answers, answers, stress, trial_config, trials, tuned
+from fer_helpers.training.runs import teacher_config
 
 #: Columns of tuning.csv: the setting tried and its value, the factor of the rate, accuracy on validation images.
 TRIAL = ["method", "setting", "value", "factor", "val_accuracy"]
@@ -94,7 +88,7 @@ class MethodStudy:
     missing: int
 
 
-def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], folder: Path, store: str | None = None,
+def study_methods(protocol: Protocol, data: str, names: Iterable[str], folder: Path, store: str | None = None,
                   processes: int = 1, seconds: float = float("inf"), device: str = "auto") -> MethodStudy:
     """Tune each method on the first network, then train it on every network, seed after seed.
 
@@ -103,10 +97,11 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
 
     Parameters
     ----------
+    data : as for `readers.load_faces`.
     names : of `methods.METHODS`; "plain" is always among them.
     folder : what is finished is kept there at once, and never done twice.
     store : of the runs themselves, see `runs.train_run`; trials keep none.
-    processes : trainings at a time, each with its share of the processor.
+    processes : trainings at a time.
     seconds : begin no training after these.
 
     Raises
@@ -115,6 +110,7 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
         If ``folder`` holds a study under another protocol, or all trials of a method diverged; and as `train_run`.
     """
     names, folder, end = list(dict.fromkeys(["plain", *names])), Path(folder), time.monotonic() + seconds
+    faces = _faces(data)
     known, own = folder / "protocol.json", protocol.to_dict(faces.fingerprint)
     if known.exists():
         before = read_json(known, "name another folder")
@@ -123,22 +119,23 @@ def study_methods(protocol: Protocol, faces: FaceSet, names: Iterable[str], fold
             raise FerError(f"{known}: a study under another protocol or on other data; name another folder")
         own["recipes"] = recipes | own["recipes"]
     write_json(known, own)
-    with _Crew(faces, store, device, protocol.whole, processes, end) as crew:
-        tuning = _tune(protocol, names, folder / "tuning.csv", crew)
-        left = sum(len(trials(name)) for name in names) - len(tuning)
-        if not left:
-            left = _train(protocol, names, tuning, folder, crew)
+    work = functools.partial(_work, data=data, store=store, device=device, whole=protocol.whole)
+    results = functools.partial(_results, work, processes, end)
+    tuning = _tune(protocol, names, folder / "tuning.csv", results)
+    left = sum(len(trials(name)) for name in names) - len(tuning)
+    if not left:
+        left = _train(protocol, names, tuning, folder, results)
     return MethodStudy(tuning, _compared(protocol, names, folder, faces), left)
 
 
-def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.DataFrame:
+def _tune(protocol: Protocol, names: list[str], path: Path, results: Results) -> pd.DataFrame:
     """The finished trials, as `MethodStudy.tuning`."""
     done = pd.read_csv(path, dtype={"value": str}) if path.exists() else pd.DataFrame(columns=TRIAL)
     seen = set(zip(done["method"], done["value"], done["factor"], strict=True))
     todo = [((name, strength, factor), trial_config(protocol.short, name, strength, factor))
             for name in names for strength, factor in trials(name)
             if (name, *map(str, strength.values()), factor) not in seen]
-    for (name, strength, factor), result in crew.train(todo, 0, "tuning"):
+    for (name, strength, factor), result in results(todo, 0, "tuning"):
         (setting, value), = strength.items()
         row = (name, setting, str(value), factor, 0.0 if result is None else result)
         done = pd.DataFrame([*done.itertuples(index=False, name=None), row], columns=TRIAL).sort_values(
@@ -147,11 +144,11 @@ def _tune(protocol: Protocol, names: list[str], path: Path, crew: _Crew) -> pd.D
     return done[done["method"].isin(names)]
 
 
-def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: Path, crew: _Crew) -> int:
+def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: Path, results: Results) -> int:
     """Train what is not in the folder yet, seed by seed; how many remain."""
     best = tuning.groupby("method")["val_accuracy"].max()
     if len(hopeless := best.index[best == 0]):
-        raise FerError(f"method={hopeless[0]!r}: all trials in {folder} diverged; lower lr, and name another folder")
+        raise FerError(f"method={hopeless[0]!r}: all trials diverged; lower lr and name another folder than {folder}")
     todo = []
     for seed in range(max(protocol.seeds.values())):
         for network, recipe in protocol.recipes.items():
@@ -163,7 +160,7 @@ def _train(protocol: Protocol, names: list[str], tuning: pd.DataFrame, folder: P
                 if config.teacher != recipe.arch and not _answers(folder, network, name, seed).exists():
                     todo.append(((network, name, seed), config))
     left = len(todo)
-    for (network, name, seed), result in crew.train(todo, protocol.images, "methods"):
+    for (network, name, seed), result in results(todo, protocol.images, "methods"):
         if result is None:
             raise FerError(f"{network} by method={name!r} diverged with seed {seed}; lower the rate of the recipe")
         table = result.table.join(result.errors)
@@ -219,69 +216,32 @@ def _compared(protocol: Protocol, names: list[str], folder: Path, faces: FaceSet
 
 # --- Processes -------------------------------------------------------------------------------------------------------
 
-
-class _Crew:
-    """Trains configurations in a thread of this process or in several processes."""
-
-    def __init__(self, faces: FaceSet, store: str | None, device: str, whole: dict[str, Any], processes: int,
-                 end: float) -> None:
-        self.end, self.processes = end, processes
-        _ = faces.near_groups, faces.fingerprint  # found once, and handed on with the faces
-        given = faces, store, device, whole, max(1, torch.get_num_threads() // processes)
-        self.pool: Executor = ThreadPoolExecutor(1, initializer=_begin, initargs=given) if processes == 1 else \
-            ProcessPoolExecutor(processes, get_context("spawn"), _begin, given)
-
-    def __enter__(self) -> _Crew:
-        return self
-
-    def __exit__(self, *trouble: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
-        _ours.clear()
-
-    def train(self, todo: Sequence[tuple[Any, TrainConfig]], images: int, what: str) -> Iterator[tuple[Any, Any]]:
-        """Key and result of each of ``todo`` that is begun in time, as they come: accuracy on validation images where
-        ``images`` is 0, else `Answers`; None of one that diverged."""
-        waiting, running = iter(todo), dict[Future[float | Answers | None], Any]()
-        with tqdm(total=len(todo), desc=what, disable=not todo) as bar:
-            while True:
-                room = self.processes - len(running) if time.monotonic() < self.end else 0
-                running |= {self.pool.submit(_work, config, images): key
-                            for key, config in itertools.islice(waiting, room)}
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-                    bar.update()
+Results = Callable[[Sequence[tuple[Any, TrainConfig]], int, str], Iterator[tuple[Any, Any]]]
+_faces = functools.cache(load_faces)  # once in each process
 
 
-#: What a process of a crew trains on and with.
-_ours: dict[str, Any] = {}
+def _results(work: Callable[..., tuple[Any, Any]], processes: int, end: float, todo: Sequence[tuple[Any, TrainConfig]],
+             images: int, what: str) -> Iterator[tuple[Any, Any]]:
+    """Key and result of each of ``todo`` that is begun in time, as they come: accuracy on validation images where
+    ``images`` is 0, else `Answers`; None of one that diverged."""
+    begun = itertools.takewhile(lambda _: time.monotonic() < end, todo)
+    parallel = Parallel(processes, return_as="generator_unordered", pre_dispatch="n_jobs")
+    yield from tqdm(parallel(delayed(work)(key, config, images) for key, config in begun), what, len(todo),
+                    disable=not todo)
 
 
-def _begin(faces: FaceSet, store: str | None, device: str, whole: dict[str, Any], threads: int) -> None:
-    if parent := parent_process():
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(threads)
-    _ours.update(faces=faces, store=store, device=device, whole=whole)
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """Processes of a crew keep each other's queue open: none would notice that the one who gives orders is gone."""
-    parent.join()
-    os._exit(1)
-
-
-def _work(config: TrainConfig, images: int) -> float | Answers | None:
-    faces, store, device = _ours["faces"], _ours["store"], _ours["device"]
+def _work(key: Any, config: TrainConfig, images: int, data: str, store: str | None, device: str, whole: dict[str, Any]
+          ) -> tuple[Any, float | Answers | None]:
+    faces = _faces(data)
     try:
         if not images:  # a trial, of which nothing but its validation counts
             teacher = None
             if config.teacher:
-                taught = teacher_config(dataclasses.replace(config, **_ours["whole"]))
+                taught = teacher_config(dataclasses.replace(config, **whole))
                 teacher = train_run(taught, faces, store, device, False).model()
             fitted = fit(config, prepare_faces(config, faces), None, device, False, teacher)
-            return float(fitted.history["val_accuracy"].iloc[fitted.best_epoch - 1])
+            return key, float(fitted.history["val_accuracy"].iloc[fitted.best_epoch - 1])
         run = train_run(config, faces, store, device, progress=False)
     except Diverged:
-        return None
-    return answers(run, stress(run, faces, images, device))
+        return key, None
+    return key, answers(run, stress(run, faces, images, device))
