@@ -46,7 +46,7 @@ from fer_helpers.training.checkpoints import load_checkpoint
 from fer_helpers.training.runs import Run, record_run
 from tests.data.test_readers import absurd_png, files_below
 
-pytestmark = [pytest.mark.filterwarnings("ignore"),  # Pillow warns of what it then refuses
+pytestmark = [pytest.mark.hostile, pytest.mark.filterwarnings("ignore"),  # Pillow warns of what it then refuses
               pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links as POSIX has them")]
 #: MiB that the worst input may take beside what the package takes itself; README.md states it.
 MOST_MEMORY = 1536

@@ -15,6 +15,7 @@ from PIL import Image
 from skimage import data
 
 REPOSITORY = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
 
 
 def closure(requirements: list[str]) -> set[str]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+pytestmark = pytest.mark.slow
 ALONE = ["unshare", "--net", "--mount", sys.executable, str(Path(__file__).parent / "support" / "alone.py")]
 
 

@@ -52,7 +52,6 @@ _NAME = PACKAGE.name
 #: profile on the embedded faces; photographs are harder, so that even a quick look at them needs more images.
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {},
-    "quick, photographs": {"03_architectures": {"train_limit": 4000, "epochs": 3}},
     "full": {
         "02_training": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
         "03_architectures": {"archs": ["simple_cnn", "compact", "resnet50", "vgg16", "vgg19"], "seeds": 3,
@@ -151,22 +150,21 @@ def report(out: Path | str = "report", data: str = "", profile: str = "quick", n
     FerError
         If the profile is unknown, the data cannot be read or the folder cannot be written.
     """
-    if profile not in ("quick", "full"):
-        raise FerError(f"profile={profile!r} is unknown; choose quick or full")
+    if profile not in PROFILES:
+        raise FerError(f"profile={profile!r} is unknown; choose one of {', '.join(PROFILES)}")
     out, data = Path(out), absolute(data)
     # Reading here reports bad data once, clearly, before any kernel starts, and fills the cache.
     faces = load_faces(data, progress=progress)
-    key = "quick, photographs" if profile == "quick" and faces.action_units is None else profile
     results = []
     with tqdm(find_notebooks(notebooks), desc="report", unit="notebook", **bar_options(progress)) as bar:
         for notebook in bar:
             bar.set_postfix_str(notebook.stem)
             defaults = notebook_defaults(notebook)
-            wanted = {"data": data} | PROFILES[key].get(notebook.stem, {}) | dict(overrides or {})
+            wanted = {"data": data} | PROFILES[profile].get(notebook.stem, {}) | dict(overrides or {})
             parameters = {name: value for name, value in wanted.items()
                           if name in defaults and value != defaults[name]}
             results.append(execute(notebook, out / "notebooks" / notebook.name, parameters, store=store))
-    build_site(results, out, f"Data: {faces.source}, {len(faces):,} images. Profile: {key}.", store)
+    build_site(results, out, f"Data: {faces.source}, {len(faces):,} images. Profile: {profile}.", store)
     return results
 
 

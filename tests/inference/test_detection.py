@@ -167,6 +167,7 @@ def test_an_empty_picture_and_an_unknown_detector_are_refused():
         find_faces(astronaut(), "haar")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "face"), [(6000, 100), (3000, 80), (1500, 60)])
 def test_small_faces_of_a_large_photograph_are_found_once_each(width, face):
     pytest.importorskip("retinaface")

@@ -21,6 +21,8 @@ from fer_helpers.training.distributed import Team, team
 
 SETTINGS = ["lr=0.01", "batch_size=32", "precision=fp32", "augmentation=standard"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
