@@ -30,7 +30,7 @@ from fer_helpers.data import EMOTIONS, FaceSet, make_faces
 from fer_helpers.data.mapped import Writer, open_mapped
 from fer_helpers.data.synthetic import CLASS_SHARES
 from fer_helpers.training import TrainConfig, choose_device, choose_precision, prepare_faces
-from fer_helpers.training.distributed import Team
+from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.trainer import Trainer
 from fer_helpers.transforms import draw, policy
 
@@ -89,7 +89,8 @@ def endless(trainer: Trainer) -> Iterator[None]:
 def trainer_of(faces: FaceSet) -> Trainer:
     device = choose_device()
     view = prepare_faces(CONFIG, faces)
-    return Trainer(CONFIG, view.only("train"), view.only("val"), device, choose_precision("auto", device), Team())
+    return Trainer(CONFIG, view.only("train"), view.only("val"), device, choose_precision("auto", device),
+                   DistributedContext())
 
 
 def forget(path: Path) -> None:

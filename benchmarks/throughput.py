@@ -29,7 +29,7 @@ from torchvision.transforms import v2
 
 from fer_helpers.data import embedded_faces
 from fer_helpers.training import TrainConfig, choose_device, choose_precision, prepare_faces
-from fer_helpers.training.distributed import Team
+from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.trainer import Trainer
 from fer_helpers.transforms import draw
 from fer_helpers.transforms.augmentation import DRAWS
@@ -113,7 +113,7 @@ def main() -> None:
             view = prepare_faces(TrainConfig(arch=arch, classes=6, batch_size=options.batch_size), faces)
             write_folder(Path(folder), view.only("train").images, view.only("train").labels)
             trainer = Trainer(TrainConfig(arch=arch, batch_size=options.batch_size, augmentation="standard"),
-                              view.only("train"), view.only("val"), device, precision, Team())
+                              view.only("train"), view.only("val"), device, precision, DistributedContext())
             ways = {"stock": stock_steps(arch, Path(folder), options.batch_size, device), "ours": our_steps(trainer)}
             flops = step_flops(trainer)
             for steps in ways.values():

@@ -125,12 +125,12 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
     from .training.trainer import prepare_faces
 
     config = configure(given)
-    with distributed.join() as team:
-        faces = readers.load_faces(data, progress=team.leads)
-        for finding in validation.check_class_shares(prepare_faces(config, faces)) if team.leads else ():
+    with distributed.connect() as context:
+        faces = readers.load_faces(data, progress=context.is_main)
+        for finding in validation.check_class_shares(prepare_faces(config, faces)) if context.is_main else ():
             typer.echo(f"warning: {finding.text}", err=True)
         run = train_run(config, faces, store)
-    if team.leads:
+    if context.is_main:
         scores = pd.DataFrame({split: scores.summary() for split, scores in run.metrics.items()})
         typer.echo(f"{run.folder}\n{scores.to_string()}")
 

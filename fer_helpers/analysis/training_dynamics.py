@@ -22,7 +22,7 @@ from torch import nn
 from ..data.faceset import FaceSet
 from ..files import FerError
 from ..training.config import TrainConfig
-from ..training.distributed import team
+from ..training.distributed import current_context
 from ..training.optim import lr_factor
 from ..training.prediction import choose_device, choose_precision
 from ..training.trainer import Trainer
@@ -145,7 +145,8 @@ def begin_training(config: TrainConfig, faces: FaceSet) -> Iterator[tuple[Traine
 
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout
-        trainer = Trainer(config, train, faces.only("val"), device, choose_precision(config.precision, device), team())
+        trainer = Trainer(config, train, faces.only("val"), device, choose_precision(config.precision, device),
+                          current_context())
         trainer.model.train()
         yield trainer, batches()
 

@@ -25,7 +25,7 @@ _GO_ON = "the last finished epoch is kept, the same command goes on from there"
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The processes of one training.
 
     Attributes
@@ -38,10 +38,10 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, values: torch.Tensor) -> torch.Tensor:
+    def shard(self, values: torch.Tensor) -> torch.Tensor:
         """This process's part of ``values`` along the first axis; the parts of all are disjoint and cover it."""
         return values.tensor_split(self.size)[self.rank]
 
@@ -56,7 +56,7 @@ class Team:
         if self.size > 1:
             dist.barrier()
 
-    def agree(self, value: bool) -> bool:
+    def broadcast(self, value: bool) -> bool:
         """What rank 0 says; the others' ``value`` does not count."""
         said = [value]
         if self.size > 1:
@@ -76,22 +76,24 @@ class Team:
         return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
 
 
-def team() -> Team:
-    """The team that `join` has set up, or a team of one."""
-    return Team(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else Team()
+def current_context() -> DistributedContext:
+    """That which `connect` has set up, or one of a single process."""
+    if dist.is_available() and dist.is_initialized():
+        return DistributedContext(dist.get_rank(), dist.get_world_size())
+    return DistributedContext()
 
 
 @contextlib.contextmanager
-def join() -> Iterator[Team]:
-    """Set up the team that torchrun started this process for; alone without torchrun.
+def connect() -> Iterator[DistributedContext]:
+    """Meet the other processes that torchrun started; without torchrun there are none.
 
     Raises
     ------
     FerError
-        If another process of the team is lost meanwhile.
+        If another process is lost meanwhile.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Team()
+        yield DistributedContext()
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -99,7 +101,7 @@ def join() -> Iterator[Team]:
     # torchrun tells the others to stop as soon as one is lost, often before their sockets notice.
     before = signal.signal(signal.SIGTERM, _told_to_stop)
     try:
-        yield team()
+        yield current_context()
     except RuntimeError as error:
         # gloo and nccl say which socket closed, not what to do.
         raise FerError(f"{_LOST} ({str(error).splitlines()[0]}); {_GO_ON}") from error

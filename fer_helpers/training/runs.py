@@ -37,7 +37,7 @@ from ..models.base import Network
 from ..models.factory import create_model
 from .checkpoints import delete_checkpoint
 from .config import METHOD_SETTINGS, TrainConfig
-from .distributed import team
+from .distributed import current_context
 from .prediction import predict_logits
 from .trainer import Fitted, fit, prepare_faces
 
@@ -192,15 +192,15 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     if not len(view.clean_test().only("test")):
         raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
     teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
-    crew = team()
+    context = current_context()
     with contextlib.ExitStack() as stack:
-        if crew.leads:  # the system frees the lock of a process that was killed
+        if context.is_main:  # the system frees the lock of a process that was killed
             with explain_os_errors(folder / "lease", "writing"):
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / "lease"))
-        if crew.agree(not run.finished):
+        if context.broadcast(not run.finished):
             _train(folder, config, faces, view, device, progress, teacher)
-        if crew.leads:
+        if context.is_main:
             with contextlib.suppress(OSError):  # the run is finished: nobody waits for its lock any more
                 (folder / "lease").unlink()
     return run
@@ -208,20 +208,20 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
 
 def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, device: str, progress: bool,
            teacher: nn.Module | None) -> None:
-    """The part of `train_run` that one process, or team, does at a time."""
-    start, crew = time.perf_counter(), team()
-    if crew.leads:
+    """The part of `train_run` that one process, or all of one training together, does at a time."""
+    start, context = time.perf_counter(), current_context()
+    if context.is_main:
         write_json(folder / "config.json", config.to_dict())
         (folder / "failure.json").unlink(missing_ok=True)
     try:
         fitted = fit(config, view, folder / "checkpoint.pt", device, progress, teacher)
     except FerError as error:
-        if crew.leads:
+        if context.is_main:
             write_json(folder / "failure.json", {"error": str(error)})
         raise
-    if crew.leads:
+    if context.is_main:
         _keep(folder, config, fitted, faces, view, start)
-    crew.wait()
+    context.wait()
 
 
 def teacher_config(config: TrainConfig) -> TrainConfig:
@@ -248,7 +248,7 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
     write_json(folder / "environment.json", {
         **environment(), "data": faces.source, "data_fingerprint": faces.fingerprint,
         "images": view.counts().sum().to_dict(), "device": fitted.device, "precision": fitted.precision,
-        "processes": team().size, "best_epoch": fitted.best_epoch,
+        "processes": current_context().size, "best_epoch": fitted.best_epoch,
         "train_seconds": float(fitted.history["seconds"].sum()), "total_seconds": time.perf_counter() - start})
     write_json(folder / METRICS, {name: value.to_dict() for name, value in score(predictions, view).items()})
     delete_checkpoint(folder / "checkpoint.pt")

@@ -30,7 +30,7 @@ from ..transforms.augmentation import augment, draw, policy, warp
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .cuda_graph import Recorded, Tensors
-from .distributed import Team, team
+from .distributed import DistributedContext, current_context
 from .losses import confusion_weights
 from .objective import Learner, pretraining_loss, training_loss
 from .optim import average_weights, create_optimizer, lr_factor
@@ -83,7 +83,7 @@ def prepare_faces(config: TrainConfig, faces: FaceSet) -> FaceSet:
 
 def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = None, device: str = "auto",
         progress: bool = True, teacher: nn.Module | None = None) -> Fitted:
-    """Train a network. Inside `distributed.join` the processes of a team train one together.
+    """Train a network. Inside `distributed.connect` several processes train one together.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
     ------
     FerError
         If a split is empty, the device or the teacher is missing, the checkpoint belongs to another configuration or
-        data, or a team is to train by a contrastive loss.
+        data, or several processes are to train by a contrastive loss.
     Diverged
         If the loss stops being finite.
     """
@@ -109,41 +109,46 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
                        f"batch_size={config.batch_size}; lower batch_size or add images")
     where = choose_device(device)
     precision = choose_precision(config.precision, where)
-    crew = team()
-    if config.batch_size % (crew.size * config.accumulate):
-        raise FerError(f"batch_size={config.batch_size} cannot be shared equally by {crew.size} processes in "
-                       f"accumulate={config.accumulate} parts; choose a multiple")
-    if crew.size > 1 and (config.two_views or not config.drop_last):
-        raise FerError("contrastive losses compare all images of a batch, which a team shares out; use one process"
-                       if config.two_views else
-                       "a smaller last batch cannot be shared equally; set drop_last to true or use one process")
+    context = current_context()
+    check_shareable(config, context)
     if (config.teacher is None) != (teacher is None):
         raise FerError(f"teacher={config.teacher!r}, but {'a' if teacher else 'no'} trained network was given; "
                        "runs.train_run trains what is asked for")
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if where == "cuda" else []), _quick(where):
-        trainer = Trainer(config, train, val, where, precision, crew, teacher)
+        trainer = Trainer(config, train, val, where, precision, context, teacher)
         del train, val  # what it does not need of them, such as names, is much where images are millions
         return trainer.run(Path(checkpoint) if checkpoint else None, faces.fingerprint, progress)
+
+
+def check_shareable(config: TrainConfig, context: DistributedContext) -> None:
+    """`FerError` if so many processes cannot share the batches of a training."""
+    if config.batch_size % (context.size * config.accumulate):
+        raise FerError(f"batch_size={config.batch_size} cannot be shared equally by {context.size} processes in "
+                       f"accumulate={config.accumulate} parts; choose a multiple")
+    if context.size > 1 and (config.two_views or not config.drop_last):
+        raise FerError("contrastive losses compare all images of a batch, which several processes share; use one"
+                       if config.two_views else
+                       "a smaller last batch cannot be shared equally; set drop_last to true or use one process")
 
 
 class Trainer:
     """The state of one training, and the loop over it; `fit` is the door to it."""
 
     def __init__(self, config: TrainConfig, train: FaceSet, val: FaceSet, device: str, precision: str,
-                 processes: Team, teacher: nn.Module | None = None) -> None:
-        self.config, self.device, self.precision, self.team = config, device, precision, processes
+                 processes: DistributedContext, teacher: nn.Module | None = None) -> None:
+        self.config, self.device, self.precision, self.context = config, device, precision, processes
         self.targets, self.hard_labels = _targets(config, train).to(device), train.labels.to(device)
         root, rows = train.origin
         columns = [root.images, region_bits(root)] if config.guide else [root.images]
         self.pixels = Prefetcher(columns, torch.from_numpy(rows), device, train.streamed)
-        self.val, self.val_count = val.take(self.team.share(torch.arange(len(val))).numpy()), len(val)
+        self.val, self.val_count = val.take(self.context.shard(torch.arange(len(val))).numpy()), len(val)
         self.classes, self.class_weight = train.classes, _class_weight(config, train)
         if self.class_weight is not None:
             self.class_weight = self.class_weight.to(device)
         self.model = self._network_of()
         self.learner = Learner(config, self.model).to(device)
-        #: What a step runs: the learner, or in a team its wrapper, which trains the same weights.
-        self.network: Any = self.team.wrap(self.learner, device)
+        #: What a step runs: the learner, or among several processes its wrapper, which trains the same weights.
+        self.network: Any = self.context.wrap(self.learner, device)
         self.teacher = teacher and copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last).eval()
         self.optimizer = create_optimizer(config, self.learner)
         self.average = None if config.ema is None else average_weights(self.model, config.ema)
@@ -173,11 +178,11 @@ class Trainer:
             self._restore(state, checkpoint)
         with tqdm(total=config.epochs * self.steps_per_epoch, initial=len(self.history) * self.steps_per_epoch,
                   desc=f"{config.arch} {config.optimizer}", unit="step", leave=False,
-                  **bar_options(progress and self.team.leads)) as bar:
+                  **bar_options(progress and self.context.is_main)) as bar:
             while len(self.history) < config.epochs and not self._out_of_patience():
                 self._epoch(bar)
                 bar.set_postfix({key: f"{self.history[-1][key]:.3f}" for key in ("train_loss", "val_accuracy")})
-                if checkpoint is not None and self.team.leads:
+                if checkpoint is not None and self.context.is_main:
                     save_checkpoint(checkpoint, self._state(identity))
         return Fitted(self._network_of(self.best_state).cpu().eval(), pd.DataFrame(self.history), self.best_epoch,
                       self.precision, self.device)
@@ -185,7 +190,7 @@ class Trainer:
     def _epoch(self, bar: tqdm[Any]) -> None:
         config, epoch, start = self.config, len(self.history), time.perf_counter()
         # Every epoch starts from a seed of its own: resuming needs no saved generator to repeat it exactly.
-        torch.manual_seed(_epoch_seed(config.seed, epoch) + self.team.rank)
+        torch.manual_seed(_epoch_seed(config.seed, epoch) + self.context.rank)
         random = torch.Generator().manual_seed(_epoch_seed(config.seed, epoch))
         rate, losses, norms, counts, how = 0.0, [], [], [], policy(config.augmentation)
         correct: Any = 0  # a tensor after the first step, as the losses of a step are: nothing waits for the GPU
@@ -199,7 +204,7 @@ class Trainer:
             counts.append(len(index))
             correct += hits
             bar.update()
-        loss = self.team.sum(torch.stack(losses)).cpu() / self.team.size
+        loss = self.context.sum(torch.stack(losses)).cpu() / self.context.size
         if not loss.isfinite().all():
             bad = int((~loss.isfinite()).nonzero()[0])
             raise self._diverged(f"loss became {loss[bad]:.0f} at step {epoch * self.steps_per_epoch + bad} (epoch "
@@ -213,7 +218,7 @@ class Trainer:
         better = pretraining or judged < self.best_loss
         self.history.append({
             "epoch": epoch + 1, "lr": rate, "train_loss": np.average(loss, weights=counts).item(),
-            "train_accuracy": self.team.sum(correct).item() / sum(counts),
+            "train_accuracy": self.context.sum(correct).item() / sum(counts),
             "grad_norm": torch.stack(norms).mean().item(), "val_loss": val_loss, "val_accuracy": val_accuracy,
             "seconds": time.perf_counter() - start})
         self.best_loss = math.inf if pretraining else min(judged, self.best_loss)
@@ -231,7 +236,7 @@ class Trainer:
         Parameters
         ----------
         rate : learning rate.
-        index : int64 (B,), which train images; of the whole batch, also in a team.
+        index : int64 (B,), which train images; of the whole batch, also where several processes share it.
         draws : (B, `augmentation.DRAWS`), see `augmentation.draw`.
         pixels : what ``self.pixels`` gathers of ``index``, if that is known already.
 
@@ -256,7 +261,7 @@ class Trainer:
 
     def _work(self) -> Callable[..., Tensors]:
         """`_update`, or its recording for the present size of images and kind of loss."""
-        if self.device != "cuda" or self.team.size > 1:
+        if self.device != "cuda" or self.context.size > 1:
             return self._update
         epoch = len(self.history)
         stage = _side(self.config, epoch), epoch < self.config.pretrain_epochs
@@ -276,10 +281,10 @@ class Trainer:
         chance = torch.stack([draws, draws.roll(1, 0)][:1 + config.two_views], 1)
         parts = list(zip(*(values.chunk(config.accumulate) for values in (index, chance, *pixels)), strict=True))
         for turn, part in enumerate(parts, 1):
-            # In a team the gradients are exchanged once a batch, with the last part.
-            unfinished = self.team.size > 1 and turn < len(parts)
+            # Between processes the gradients are exchanged once a batch, with the last part.
+            unfinished = self.context.size > 1 and turn < len(parts)
             with self.network.no_sync() if unfinished else contextlib.nullcontext():
-                mean, right = self._losses(*map(self.team.share, part))
+                mean, right = self._losses(*map(self.context.shard, part))
                 (mean / len(parts)).backward()
             loss += mean.detach() / len(parts)
             hits += right
@@ -320,10 +325,10 @@ class Trainer:
         labels, count = self.val.labels, len(self.classes)
         logits = torch.cat([predict_logits(self._averaged(), images, self.precision) for images in self.val.parts()])
         seen = torch.bincount(labels * count + logits.argmax(1), minlength=count * count).view(count, count)
-        self.confusion.copy_(self.team.sum(seen.float().to(self.device)))
+        self.confusion.copy_(self.context.sum(seen.float().to(self.device)))
         sums = torch.stack([F.cross_entropy(logits, labels, reduction="sum"),
                             (logits.argmax(1) == labels).sum().float()])
-        loss, accuracy = (self.team.sum(sums.to(self.device)) / self.val_count).tolist()
+        loss, accuracy = (self.context.sum(sums.to(self.device)) / self.val_count).tolist()
         # A NaN here would never count as better; infinity says the same and survives comparison.
         return loss if math.isfinite(loss) else math.inf, accuracy
 

@@ -17,11 +17,12 @@ from conftest import easy_faces
 from corpus import csv_text
 
 from fer_helpers.data.readers import map_faces
-from fer_helpers.training.distributed import Team, team
+from fer_helpers.files import FerError
+from fer_helpers.training.config import TrainConfig
+from fer_helpers.training.distributed import DistributedContext, current_context
+from fer_helpers.training.trainer import check_shareable
 
 SETTINGS = ["lr=0.01", "batch_size=32", "precision=fp32", "augmentation=standard"]
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def launch(processes: int, data: Path, store: Path, *settings: str) -> subproces
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
                 "--no-python"]
     fer = str(Path(sys.executable).with_name("fer"))
-    command = [*(torchrun if processes > 1 else []), fer, "train", *SETTINGS, *settings, "--data", str(data),
+    last = {setting.partition("=")[0]: setting for setting in (*SETTINGS, *settings)}
+    command = [*(torchrun if processes > 1 else []), fer, "train", *last.values(), "--data", str(data),
                "--store", str(store)]
     # One thread each: threads of two processes on two cores only wait for one another.
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -54,6 +56,7 @@ def finish(process: subprocess.Popen) -> Path:
     (["arch=simple_cnn", "epochs=4"], 1e-5),
     # Batch normalisation over few images multiplies rounding errors by ten or more a step: look at the first two.
     (["arch=compact", "epochs=1", "batch_size=64", "accumulate=2", "ema=0.9"], 1e-4)], ids=["plain", "batch_norm"])
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path):
     one, two = (finish(launch(count, data, tmp_path / str(count), *settings)) for count in (1, 2))
     assert one.name == two.name
@@ -66,6 +69,7 @@ def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path
     assert [json.loads((folder / "environment.json").read_text())["processes"] for folder in (one, two)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_path):
     on_disk = Path(map_faces(data, tmp_path / "mapped", progress=False).source)
     settings = ["arch=simple_cnn", "epochs=2", "accumulate=2"]
@@ -78,6 +82,7 @@ def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_pat
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "told_to_stop"])
+@pytest.mark.slow
 def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, data, tmp_path):
     process = launch(2, data, tmp_path, "arch=simple_cnn", "epochs=400")
     deadline = time.monotonic() + 120
@@ -95,28 +100,35 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
     assert not (found[0].parent / "metrics.json").exists()
 
 
-@pytest.mark.parametrize(("setting", "reason"), [
-    ("batch_size=33", "batch_size=33 cannot be shared equally by 2 processes"),
-    ("contrast=0.5", "contrastive losses compare all images of a batch, which a team shares out"),
-    ("drop_last=false", "a smaller last batch cannot be shared equally; set drop_last to true or use one process"),
-])
-def test_a_batch_that_cannot_be_shared_is_refused(setting, reason, data, tmp_path):
-    process = launch(2, data, tmp_path, "arch=simple_cnn", setting)
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_is_refused(data, tmp_path):
+    process = launch(2, data, tmp_path, "arch=simple_cnn", "batch_size=33")
     _, err = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert f"error: {reason}" in err
+    assert "error: batch_size=33 cannot be shared equally by 2 processes" in err
 
 
-def test_alone_there_is_a_team_of_one():
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"batch_size": 33}, "batch_size=33 cannot be shared equally by 2 processes"),
+    ({"contrast": 0.5}, "contrastive losses compare all images of a batch, which several processes share"),
+    ({"drop_last": False}, "a smaller last batch cannot be shared equally; set drop_last to true or use one process")])
+def test_what_several_processes_cannot_train_is_refused(change, reason):
+    config = TrainConfig(arch="simple_cnn", **change)
+    check_shareable(config, DistributedContext())
+    with pytest.raises(FerError, match=reason):
+        check_shareable(config, DistributedContext(0, 2))
+
+
+def test_alone_there_is_one_process():
     values = torch.arange(5)
-    assert team() == Team(0, 1)
-    assert team().leads
-    assert torch.equal(team().share(values), values)
-    assert torch.equal(team().sum(values), values)
+    assert current_context() == DistributedContext(0, 1)
+    assert current_context().is_main
+    assert torch.equal(current_context().shard(values), values)
+    assert torch.equal(current_context().sum(values), values)
 
 
 def test_shares_are_disjoint_and_cover_everything():
     values = torch.arange(7)
-    shares = [Team(rank, 3).share(values) for rank in range(3)]
+    shares = [DistributedContext(rank, 3).shard(values) for rank in range(3)]
     assert torch.equal(torch.cat(shares), values)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -14,7 +14,7 @@ from fer_helpers.data.synthetic import make_faces
 from fer_helpers.files import FerError, digest
 from fer_helpers.models.factory import create_model
 from fer_helpers.training.config import METHOD_SETTINGS, TrainConfig
-from fer_helpers.training.distributed import Team
+from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.losses import confusion_weights
 from fer_helpers.training.objective import Learner
 from fer_helpers.training.runs import default_store, recorded_runs, run_id, teacher_config, train_run
@@ -135,7 +135,7 @@ def test_each_phase_goes_through_the_schedule_once(view):
 def test_the_projection_is_trained_but_not_kept(view):
     config = replace(TINY, contrast=1.0)
     assert set(fit_quietly(config, view).model.state_dict()) == set(create_model("compact", 6).state_dict())
-    trainer = Trainer(config, view.only("train"), view.only("val"), "cpu", "fp32", Team(0, 1))
+    trainer = Trainer(config, view.only("train"), view.only("val"), "cpu", "fp32", DistributedContext(0, 1))
     before = trainer.learner.projector[0].weight.clone()
     trainer.model.train()
     trainer.step(0.01, torch.arange(8), torch.zeros(8, 12))
@@ -144,7 +144,7 @@ def test_the_projection_is_trained_but_not_kept(view):
 
 def test_hard_negatives_follow_the_confusion_of_the_epoch_before(view):
     trainer = Trainer(replace(TINY, contrast=1.0, hard_negatives=2.0), view.only("train"), view.only("val"), "cpu",
-                      "fp32", Team(0, 1))
+                      "fp32", DistributedContext(0, 1))
     assert torch.equal(confusion_weights(trainer.confusion, 2.0).fill_diagonal_(3), torch.full((6, 6), 3.0))
     trainer._validate()
     assert trainer.confusion.sum() == len(view.only("val"))
@@ -230,7 +230,7 @@ def test_effective_weights_are_those_of_the_paper_and_milder_than_balanced():
     count = torch.bincount(train.labels).double()
     by_hand = 1 / ((1 - 0.999**count) / (1 - 0.999))
     trainer = {kind: Trainer(replace(TINY, classes=3, class_weights=kind), train, skewed.only("test"), "cpu", "fp32",
-                             Team(0, 1)).class_weight for kind in ("effective", "balanced")}
+                             DistributedContext(0, 1)).class_weight for kind in ("effective", "balanced")}
     torch.testing.assert_close(trainer["effective"] / trainer["effective"][0], (by_hand / by_hand[0]).float())
     for weight in trainer.values():
         assert (weight * count).sum().item() == pytest.approx(count.sum().item(), rel=1e-4)

@@ -14,7 +14,7 @@ from fer_helpers.data.faceset import FaceSet
 from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError
 from fer_helpers.training.config import TrainConfig
-from fer_helpers.training.distributed import Team
+from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.runs import train_run
 from fer_helpers.training.train_sets import missing_classes, select_train
 from fer_helpers.training.trainer import Trainer, prepare_faces
@@ -162,7 +162,7 @@ def test_a_training_whose_train_set_lacks_classes_is_evaluated_on_all_of_them(se
 def test_class_weights_of_classes_that_train_lacks_are_finite_and_the_others_count_as_ever(class_weights, faces):
     view = select_train(faces.with_classes(6), "original")
     trainer = Trainer(replace(TINY, class_weights=class_weights), view.only("train"), view.only("test"), "cpu", "fp32",
-                      Team(0, 1))
+                      DistributedContext(0, 1))
     weight, count = trainer.class_weight, torch.bincount(view.only("train").labels, minlength=6)
     assert weight.isfinite().all() and (weight > 0).all()
     assert (weight * count).sum().item() == pytest.approx(count.sum().item(), rel=1e-5)

@@ -26,7 +26,7 @@ from fer_helpers.files import FerError
 from fer_helpers.models.architectures import Compact
 from fer_helpers.models.factory import create_model, list_models
 from fer_helpers.training.config import DEFAULT_LR, INITS, LOSSES, OPTIMIZERS, SCHEDULES, TrainConfig
-from fer_helpers.training.distributed import Team
+from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.losses import compute_loss
 from fer_helpers.training.optim import average_weights, lr_factor
 from fer_helpers.training.prediction import choose_device, choose_precision, predict_logits
@@ -674,7 +674,7 @@ def test_an_epoch_has_a_step_more_where_images_are_left_over_and_kept(images, ba
                     torch.arange(images) % 6, np.array([str(i) for i in range(images)]), np.repeat("train", images),
                     CLASS_SETS[6])
     config = replace(TINY, batch_size=batch_size, drop_last=drop_last)
-    trainer = Trainer(config, train, train.take(np.arange(2)), "cpu", "fp32", Team(0, 1))
+    trainer = Trainer(config, train, train.take(np.arange(2)), "cpu", "fp32", DistributedContext(0, 1))
     assert trainer.steps_per_epoch == steps
     batches = list(_batches(images, batch_size, torch.Generator().manual_seed(0), steps))
     assert len(batches) == steps
