@@ -291,7 +291,7 @@ def prepare(notebook: NotebookNode) -> None:
 def figure_text(code: str, heading: str) -> str:
     """What a figure shows: the heading it stands under, and how the functions that drew it describe their figures."""
     drawn = [getattr(module, name).__doc__ for name in re.findall(r"\b(?:plots|figures)\.(\w+)\(", code)
-             for module in (plots, figures) if name != "headline" and hasattr(module, name)]
+             for module in (plots, figures) if name != "set_title" and hasattr(module, name)]
     sentences = [" ".join(text.split("\n\n")[0].split()).replace("`", "") for text in dict.fromkeys(drawn)]
     return " ".join([f"{heading}.", *sentences])
 

@@ -16,7 +16,7 @@ from ..experiments.study import Study, read_plan
 from ..metrics.intervals import Estimate
 from ..training.runs import Run
 from ..viz import figures
-from ..viz.plots import headline
+from ..viz.plots import set_title
 from . import claims
 from . import text as narrative
 from .results import all_runs, recall
@@ -100,7 +100,7 @@ def _methods() -> tuple[pd.DataFrame, pd.DataFrame]:
 def figure() -> Figure:
     """Accuracy and the share of fearful faces called happy, a point a recorded run of six classes."""
     table = confusion_by_accuracy(all_runs(6))
-    return headline(figures.confusion_by_accuracy(table, *PAIR, classes=6),
+    return set_title(figures.confusion_by_accuracy(table, *PAIR, classes=6),
                     f"{PAIR[0]} called {PAIR[1]}, by accuracy: {len(table)} runs on photographs")
 
 

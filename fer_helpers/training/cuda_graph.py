@@ -12,7 +12,7 @@ WARM_UP = 3
 Tensors = tuple[torch.Tensor, ...]
 
 
-class Recorded:
+class CudaGraph:
     """``work``, recorded as a CUDA graph at its fourth call and replayed from then on.
 
     Whatever ``work`` reads and writes besides its arguments must stay where it is in memory, and it must not wait for

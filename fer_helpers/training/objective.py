@@ -16,14 +16,14 @@ from .losses import compute_loss, contrastive_loss, distillation_loss, spread_lo
 
 
 class Outputs(NamedTuple):
-    """What `Learner` says of B images: logits (B, C); projected (B, 128), or None; evidence (B, H, W), or None."""
+    """What `Objective` says of B images: logits (B, C); projected (B, 128), or None; evidence (B, H, W), or None."""
 
     logits: torch.Tensor
     projected: torch.Tensor | None = None
     evidence: torch.Tensor | None = None
 
 
-class Learner(nn.Module):
+class Objective(nn.Module):
     """Wraps ``model``, a result of `factory.create_model`, for one training; its weights are the model's own.
 
     The projection, two dense layers, is thrown away after training: a contrastive loss on the features themselves would

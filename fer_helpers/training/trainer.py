@@ -29,10 +29,10 @@ from ..models.factory import create_model
 from ..transforms.augmentation import augment, draw, policy, warp
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .cuda_graph import Recorded, Tensors
+from .cuda_graph import CudaGraph, Tensors
 from .distributed import DistributedContext, current_context
 from .losses import confusion_weights
-from .objective import Learner, pretraining_loss, training_loss
+from .objective import Objective, pretraining_loss, training_loss
 from .optim import average_weights, create_optimizer, lr_factor
 from .prediction import choose_device, choose_precision, predict_logits
 from .prefetch import Prefetcher
@@ -146,11 +146,11 @@ class Trainer:
         if self.class_weight is not None:
             self.class_weight = self.class_weight.to(device)
         self.model = self._network_of()
-        self.learner = Learner(config, self.model).to(device)
-        #: What a step runs: the learner, or among several processes its wrapper, which trains the same weights.
-        self.network: Any = self.context.wrap(self.learner, device)
+        self.objective = Objective(config, self.model).to(device)
+        #: What a step runs: the objective, or among several processes its wrapper, which trains the same weights.
+        self.network: Any = self.context.wrap(self.objective, device)
         self.teacher = teacher and copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last).eval()
-        self.optimizer = create_optimizer(config, self.learner)
+        self.optimizer = create_optimizer(config, self.objective)
         self.average = None if config.ema is None else average_weights(self.model, config.ema)
         full, rest = divmod(len(train), config.batch_size)
         self.steps_per_epoch = full + (rest > 1 and not config.drop_last)
@@ -267,7 +267,7 @@ class Trainer:
         stage = _side(self.config, epoch), epoch < self.config.pretrain_epochs
         kept, work = self.recorded
         if work is None or stage != kept:
-            work = Recorded(self._update)
+            work = CudaGraph(self._update)
             self.recorded = stage, work
         return work
 
@@ -288,7 +288,7 @@ class Trainer:
                 (mean / len(parts)).backward()
             loss += mean.detach() / len(parts)
             hits += right
-        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), config.clip_norm or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), config.clip_norm or math.inf)
         self.optimizer.step()
         return loss, hits, norm
 
@@ -340,7 +340,7 @@ class Trainer:
         return self.config.patience is not None and self.since_better >= self.config.patience
 
     def _state(self, identity: str) -> dict[str, Any]:
-        return {"identity": identity, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
+        return {"identity": identity, "learner": self.objective.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "average": self.average and self.average.state_dict(),
                 **{name: getattr(self, name) for name in self._PLAIN}}
 
@@ -348,7 +348,7 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         try:
-            self.learner.load_state_dict(state["learner"])
+            self.objective.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average:
                 self.average.load_state_dict(state["average"])

@@ -23,7 +23,7 @@ from ..transforms.occlusions import OCCLUSIONS
 from .style import ACCENT, BASELINE, COLORS, INK
 
 
-def headline(figure: Figure, text: str) -> Figure:
+def set_title(figure: Figure, text: str) -> Figure:
     """Put what the figure shows, in a sentence, above its panels."""
     figure.suptitle(text[:1].upper() + text[1:], x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure

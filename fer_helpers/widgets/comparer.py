@@ -88,7 +88,7 @@ class RunComparer(Explorer):
 
     def figure(self) -> Figure:
         named = self.table.assign(run_id=self.table.index).sort_values("test_accuracy", ascending=False).head(20)
-        return plots.headline(plots.accuracies(named, "run_id"), self.summary)
+        return plots.set_title(plots.accuracies(named, "run_id"), self.summary)
 
 
 def run_comparer(runs: Path | str | pd.DataFrame | None = None) -> RunComparer:

@@ -151,7 +151,7 @@ class FaceStudio(Explorer):
             below.barh([*probs], np.array([*probs.values()]), color=[COLORS[emotion] for emotion in probs])
             below.set(xlim=(0, 1), xticks=[0, 1])
         axes[1, 0].invert_yaxis()
-        return plots.headline(figure, "each emotion's action units, drawn at full strength, and the network's answer")
+        return plots.set_title(figure, "each emotion's action units, drawn at full strength, and the network's answer")
 
 
 def face_studio(network: Pretrained | None = None) -> FaceStudio:

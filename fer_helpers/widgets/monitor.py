@@ -160,9 +160,9 @@ class TrainingMonitor(Explorer):
         history = self.progress.history
         if history.empty:
             figure = plots.lines(pd.DataFrame({"validation": [np.nan] * self.config.epochs}), "epoch", "loss")
-            return plots.headline(figure, "not trained yet; open the notebook in JupyterLab to train and watch")
+            return plots.set_title(figure, "not trained yet; open the notebook in JupyterLab to train and watch")
         majority = self.faces.with_classes(self.config.classes).counts()["train"]
-        return plots.headline(plots.history(history, int(history.loc[history["val_loss"].idxmin(), "epoch"]),
+        return plots.set_title(plots.history(history, int(history.loc[history["val_loss"].idxmin(), "epoch"]),
                                             majority.max() / majority.sum()), self.describe())
 
 

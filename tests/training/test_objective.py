@@ -16,7 +16,7 @@ from fer_helpers.models.factory import create_model
 from fer_helpers.training.config import METHOD_SETTINGS, TrainConfig
 from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.losses import confusion_weights
-from fer_helpers.training.objective import Learner
+from fer_helpers.training.objective import Objective
 from fer_helpers.training.runs import default_store, recorded_runs, run_id, teacher_config, train_run
 from fer_helpers.training.trainer import Trainer, prepare_faces
 from fer_helpers.transforms.augmentation import augment, draw, policy, warp
@@ -136,10 +136,10 @@ def test_the_projection_is_trained_but_not_kept(view):
     config = replace(TINY, contrast=1.0)
     assert set(fit_quietly(config, view).model.state_dict()) == set(create_model("compact", 6).state_dict())
     trainer = Trainer(config, view.only("train"), view.only("val"), "cpu", "fp32", DistributedContext(0, 1))
-    before = trainer.learner.projector[0].weight.clone()
+    before = trainer.objective.projector[0].weight.clone()
     trainer.model.train()
     trainer.step(0.01, torch.arange(8), torch.zeros(8, 12))
-    assert not torch.equal(trainer.learner.projector[0].weight, before)
+    assert not torch.equal(trainer.objective.projector[0].weight, before)
 
 
 def test_hard_negatives_follow_the_confusion_of_the_epoch_before(view):
@@ -185,7 +185,7 @@ def test_the_evidence_of_all_places_is_the_logit_of_the_label(view):
     images, labels = torch.randn(4, 1, 48, 48, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3, 5, 1])
     for head in ("plain", "attention"):
         model = create_model("compact", 6, seed=0, head=head).eval()
-        out = Learner(replace(TINY, head=head, guide=1.0), model)(images, labels)
+        out = Objective(replace(TINY, head=head, guide=1.0), model)(images, labels)
         total = out.evidence.sum((1, 2)) + model.classifier.bias[labels]
         torch.testing.assert_close(total, out.logits[torch.arange(4), labels], rtol=1e-4, atol=1e-5)
 
@@ -201,7 +201,7 @@ def test_guidance_spreads_the_evidence_over_the_regions():
         test = view.only("test")
         images = test.images[:, None].float() * 4 / 255 - 2
         with torch.inference_mode():
-            out = Learner(replace(config, guide=1.0), model).eval()(images, test.labels)
+            out = Objective(replace(config, guide=1.0), model).eval()(images, test.labels)
         evidence = torch.nn.functional.interpolate(out.evidence[:, None].clamp_min(0), 48)
         masks = planes(test.regions).float()
         mass = (evidence * masks).sum((2, 3)) / masks.sum((2, 3)).clamp_min(1)

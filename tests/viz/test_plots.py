@@ -24,7 +24,7 @@ def test_the_confusion_figure_states_every_rate_and_count(scores):
 
 
 def test_a_headline_stands_above_the_panels(scores):
-    figure = plots.headline(plots.confusion(scores), "fear is called surprise")
+    figure = plots.set_title(plots.confusion(scores), "fear is called surprise")
     assert "Fear is called surprise" in texts(figure)
     box = figure._suptitle.get_window_extent()
     assert all(box.y0 >= axis.get_window_extent().y1 for axis in figure.axes)
