@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..analysis.training_dynamics import begin_training
 from ..data.faceset import FaceSet
 from ..files import FerError
 from ..training.config import TrainConfig
-from ..training.runs import Run, run_table, train_run
-from ..training.trainer import Diverged, prepare_faces
+from ..training.runs import Run, train_run
+from ..training.trainer import Diverged
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,59 +69,6 @@ def rate_range(config: TrainConfig, faces: FaceSet, low: float = 1e-6, high: flo
         raise FerError(f"{config.arch}: the loss is not finite before the first step; check the network and the images")
     # The average starts with single noisy batches: a minimum there would be luck.
     return RateRange(table, float(table["smoothed"].iloc[min(steps // 10, len(table) - 1):].idxmin()) / 10)
-
-
-@dataclass(frozen=True, eq=False)
-class TunedRates:
-    """Result of `tune_rates`.
-
-    Attributes
-    ----------
-    ranges : the rate range test of each optimizer.
-    tried : `runs.run_table` of the short trainings that did not diverge, with a column ``val_loss``: nats, lowest of
-        all epochs.
-    best : rate of each optimizer with the lowest validation loss.
-    """
-
-    ranges: dict[str, RateRange]
-    tried: pd.DataFrame
-    best: dict[str, float]
-
-
-def tune_rates(config: TrainConfig, faces: FaceSet, optimizers: Sequence[str], steps: int = 100, spacing: float = 3.0,
-               most: int = 7) -> TunedRates:
-    """A rate for each optimizer: a range test of ``steps`` steps suggests one, short trainings at it and at
-    ``spacing`` times more and less follow, and the search goes on in the direction that is better until it is not.
-
-    The judge is validation loss, not accuracy: it still tells rates apart where all networks answer the majority.
-    Where every training diverges, the suggestion stands.
-
-    Parameters
-    ----------
-    config : of the short trainings, but for optimizer and rate.
-    faces : the whole data set, as for `runs.train_run`.
-    most : short trainings for one optimizer, 3 or more.
-    """
-    ranges, best, runs = {}, {}, []
-    for optimizer in tqdm(optimizers, desc="rates"):
-        trial = dataclasses.replace(config, optimizer=optimizer, lr=None)
-        ranges[optimizer] = rate_range(trial, prepare_faces(trial, faces), steps=steps)
-        rate: dict[int, float] = {}
-        losses: dict[int, float] = {}
-        power: int | None = 0
-        # The neighbours of the best rate so far, until both are known. Upwards first: the suggestion tends to be
-        # low, and a climb leaves the lower neighbour known.
-        while power is not None and len(losses) < most:
-            # Two digits say all that is known, and keep the configuration readable.
-            rate[power] = float(f"{spacing**power * ranges[optimizer].suggested:.2g}")
-            losses[power] = math.inf
-            for run in converging_runs([dataclasses.replace(trial, lr=rate[power])], faces):
-                runs.append(run)
-                losses[power] = run.history["val_loss"].min()
-            centre = min(losses, key=losses.__getitem__)
-            power = next((near for near in (centre + 1, centre - 1) if near not in losses), None)
-        best[optimizer] = rate[centre]
-    return TunedRates(ranges, run_table(runs).assign(val_loss=[run.history["val_loss"].min() for run in runs]), best)
 
 
 def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet, store: str | None = None) -> list[Run]:

@@ -278,23 +278,6 @@ def memorised(name: str, losses: pd.Series, floor: float) -> str:
 # --- notebook 04
 
 
-def tuned_rate(optimizer: str, tried: pd.DataFrame, best: float) -> str:
-    """What short trainings say about an optimizer's rate: the ``best`` of those ``tried`` and what it costs to miss it.
-
-    ``tried`` has a row per run: optimizer, lr, val_loss, val_accuracy, val_low, val_high, majority.
-    """
-    own = tried[tried["optimizer"] == optimizer].sort_values("lr").set_index("lr")
-    if own.empty:
-        return f"{optimizer}: every rate tried diverges"
-    loss, place, chosen = own["val_loss"], own.index.get_loc(best), own.loc[best]
-    misses = [f"{loss.iloc[near] - loss[best]:.3f} more at {own.index[near]:g}" for near in (place - 1, place + 1)
-              if 0 <= near < len(own)]
-    accuracy = Estimate(chosen["val_accuracy"], chosen["val_low"], chosen["val_high"])
-    learned = "" if accuracy.low > chosen["majority"] else ", not shown to beat the majority class"
-    return (f"{optimizer}: best of {len(own)} rates is {best:g}, with a validation loss of {loss[best]:.3f}"
-            + (f" ({listing(misses)})" if misses else "") + f" and an accuracy of {accuracy.percent}{learned}")
-
-
 def reaching(target: float, times: pd.DataFrame) -> str:
     """Which runs reach a validation accuracy, and which first; ``times`` is `learning_rates.time_to_accuracy` by
     name."""

@@ -200,27 +200,6 @@ def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
     return figure
 
 
-def rate_sensitivity(table: pd.DataFrame) -> Figure:
-    """Validation loss and accuracy of short trainings over their learning rate, a line per optimizer.
-
-    ``table`` has a row per run: optimizer, lr, val_loss, val_accuracy, val_low, val_high, majority.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    for name, own in table.groupby("optimizer", sort=False):
-        own = own.sort_values("lr")
-        left.plot(own["lr"], own["val_loss"], marker="o", ms=4, lw=1.2)
-        value = own["val_accuracy"]
-        right.errorbar(own["lr"], value, yerr=[value - own["val_low"], own["val_high"] - value], marker="o", ms=4,
-                       capsize=3, lw=1.2, label=name)
-    right.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1, label="always the majority class")
-    right.yaxis.set_major_formatter(PercentFormatter(1))
-    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    for axis, label in ((left, "validation loss"), (right, "validation accuracy")):
-        axis.set(xscale="log", xlabel="learning rate", ylabel=label)
-        axis.minorticks_off()
-    return figure
-
-
 def validation_ceiling(hits: pd.DataFrame) -> Figure:
     """The study's validation accuracies by epoch (`published.validation_hits`) under the highest possible one."""
     figure, axis = plt.subplots(figsize=(7, 2.9))

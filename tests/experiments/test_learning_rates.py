@@ -48,33 +48,6 @@ def run(faces, tmp_path_factory):
     return train_run(dataclasses.replace(SMALL, epochs=2), faces, tmp_path_factory.mktemp("rates"), progress=False)
 
 
-@pytest.fixture(scope="module")
-def tuned(faces, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_RUNS", str(tmp_path_factory.mktemp("tuned")))
-        config = dataclasses.replace(SMALL, epochs=1, schedule="constant")
-        return learning_rates.tune_rates(config, faces, ["sgd", "adam"], steps=20, spacing=10.0)
-
-
-def test_the_rate_with_the_lowest_validation_loss_is_chosen_and_its_neighbours_are_known(tuned):
-    assert list(tuned.ranges) == ["sgd", "adam"]
-    for optimizer, own in tuned.tried.groupby("optimizer"):
-        losses = own.set_index("lr")["val_loss"].sort_index()
-        assert losses.idxmin() == tuned.best[optimizer]
-        np.testing.assert_allclose(losses.index[1:] / losses.index[:-1], 10, rtol=0.1)
-        powers = np.log10(losses.index / tuned.ranges[optimizer].suggested)
-        np.testing.assert_allclose(powers, powers.round(), atol=0.03)
-        # Above it is another rate, or one that diverged and is not in the table.
-        assert len(losses) == 7 or losses.index[0] < tuned.best[optimizer]
-        assert own["val_loss"].tolist() == [run.history["val_loss"].min() for run in own["run"]]
-
-
-def test_the_search_for_a_rate_ends(faces, tmp_path, monkeypatch):
-    monkeypatch.setenv("FER_RUNS", str(tmp_path))
-    config = dataclasses.replace(SMALL, epochs=1, schedule="constant")
-    assert len(learning_rates.tune_rates(config, faces, ["sgd"], steps=20, spacing=1.5, most=3).tried) == 3
-
-
 def test_a_diverging_rate_leaves_a_gap_among_the_runs(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("FER_RUNS", str(tmp_path))
     configs = [dataclasses.replace(SMALL, lr=rate, epochs=1, warmup_epochs=0.0, schedule="constant")

@@ -233,17 +233,6 @@ def test_runs_that_never_reach_the_target_are_named():
     assert "in the fewest steps, 50: 4 of them" in narrative.reaching(0.4, many)
 
 
-def test_the_best_rate_is_told_with_its_neighbours_and_whether_anything_was_learned():
-    tried = pd.DataFrame({"optimizer": ["sgd", "adam", "sgd", "sgd"], "lr": [0.1, 0.001, 0.3, 0.03],
-                          "val_loss": [1.5, 1.7, 1.75, 1.6], "val_accuracy": [0.4, 0.26, 0.2, 0.3],
-                          "val_low": [0.35, 0.2, 0.1, 0.2], "val_high": [0.45, 0.3, 0.3, 0.4], "majority": 0.25})
-    assert narrative.tuned_rate("sgd", tried, 0.1) == (
-        "sgd: best of 3 rates is 0.1, with a validation loss of 1.500 (0.100 more at 0.03 and 0.250 more at 0.3) and "
-        "an accuracy of 40.0% [35.0, 45.0]")
-    assert narrative.tuned_rate("adam", tried, 0.001).endswith("30.0], not shown to beat the majority class")
-    assert narrative.tuned_rate("adamw", tried, 0.001) == "adamw: every rate tried diverges"
-
-
 def test_what_a_change_is_worth_follows_its_interval():
     gains = pd.DataFrame({"value": [0.01, 0.2, -0.1], "low": [-0.01, 0.15, -0.2], "high": [0.03, 0.25, -0.05]},
                          index=["loss", "epochs", "rate"])

@@ -107,14 +107,6 @@ def test_the_range_test_names_the_suggested_rate():
     assert figure.axes[0].get_title(loc="left") == "sgd: 0.001" and figure.axes[0].get_ylim()[1] < 5
 
 
-def test_rate_sensitivity_shows_loss_and_accuracy_of_every_optimizer_by_rising_rate():
-    table = pd.DataFrame({"optimizer": ["sgd"] * 3 + ["adam"] * 3, "lr": [0.01, 0.1, 0.001] * 2, "majority": 0.25,
-                          "val_loss": [2.0, 3.0, 1.0] * 2, "val_accuracy": 0.5, "val_low": 0.4, "val_high": 0.6})
-    figure = figures.rate_sensitivity(table)
-    assert {"sgd", "adam"} <= set(texts(figure)) and len(figure.axes[0].lines) == 2
-    assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
-
-
 def test_no_validation_accuracy_of_the_study_rises_above_the_line():
     hits = published.validation_hits()
     figure = figures.validation_ceiling(hits)
