@@ -9,6 +9,7 @@ from fer_helpers.viz import style
 
 def test_the_style_is_set_where_asked_for_and_nowhere_else(tmp_path):
     with matplotlib.rc_context():
+        matplotlib.rcdefaults()
         before = dict(matplotlib.rcParams)
         save_annotated(tmp_path / "answer.png", np.zeros((40, 60, 3), np.uint8), [])
         assert dict(matplotlib.rcParams) == before
