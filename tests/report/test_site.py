@@ -148,6 +148,6 @@ def test_the_profiles_name_parameters_that_notebooks_have():
 
 
 def test_an_unknown_profile_is_refused(tmp_path):
-    with pytest.raises(FerError, match="quick or full"):
+    with pytest.raises(FerError, match="choose one of quick, full"):
         report.report(tmp_path, profile="slow")
     assert not list(tmp_path.iterdir())
