@@ -1,6 +1,6 @@
 """What a path holds: opens a folder, a zip or a lone file as named byte streams and finds faces and votes among them.
 
-Nothing is decoded here; that is the business of `readers`.
+Nothing is decoded here; that is the business of `image_files` and `tables`.
 """
 
 from __future__ import annotations

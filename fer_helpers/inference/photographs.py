@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.emotions import CLASS_SETS
-from ..data.readers import read_photograph
+from ..data.image_files import read_photograph
 from ..files import FerError, check_file, digest, needs_extra, write_atomic
 from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fer_helpers.data.emotions import EMOTIONS, VOTE_COLUMNS
-from fer_helpers.data.readers import download_faces, load_faces, read_photograph
+from fer_helpers.data.image_files import read_photograph
+from fer_helpers.data.readers import download_faces, load_faces
 from fer_helpers.data.sources import VOTES_FILE
 from fer_helpers.data.synthetic import embedded_faces
 from fer_helpers.files import FerError

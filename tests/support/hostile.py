@@ -21,7 +21,8 @@ from torch import nn
 
 from fer_helpers.data import mapped
 from fer_helpers.data.emotions import EMOTIONS
-from fer_helpers.data.readers import load_faces, map_faces, read_photograph
+from fer_helpers.data.image_files import read_photograph
+from fer_helpers.data.readers import load_faces, map_faces
 from fer_helpers.data.sources import VOTES_FILE
 from fer_helpers.experiments import study as plan
 from fer_helpers.experiments.search import JOURNAL, GridSearch, Search
