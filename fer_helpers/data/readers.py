@@ -23,14 +23,27 @@ from tqdm.auto import tqdm
 from ..files import FerError, bar_options, digest, explain_os_errors, needs_extra
 from . import emotions, mapped, rendering, synthetic
 from .cache import cache_folder, load_cache, save_cache
+from .containers import Files
 from .emotions import EMOTIONS
 from .faceset import IMAGE_SIZE, FaceSet
-from .image_files import MAX_IMAGE_BYTES, decode
-from .sources import Files, Table, find_csv, find_votes, open_source, plan_tree
+from .image_files import MAX_IMAGE_BYTES, Unreadable, decode
+from .sources import (
+    LABELS_FILE,
+    VOTES_FILE,
+    Faults,
+    Labels,
+    Table,
+    find_csvs,
+    find_labels,
+    find_votes,
+    kinds_of,
+    open_source,
+    plan_tree,
+)
 from .synthetic import embedded_faces
-from .tables import BLOCK, read_csv, read_votes
+from .tables import BLOCK, read_csvs, read_votes
 
-_READER_VERSION = 2  # raise when the same files would be read differently: old caches are then ignored
+_READER_VERSION = 3  # raise when the same files would be read differently: old caches are then ignored
 
 
 def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: str | Path | None = None,
@@ -43,8 +56,11 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
         "synthetic", the drawn faces that ship with the package;
         a folder of class folders, ``train/<class>/*.png`` with ``test`` and perhaps ``val`` beside, or ``<class>``
         directly; split and class names in any case and the usual spellings;
-        ``fer2013.csv``, ``icml_face_data.csv`` or ``train.csv`` as Kaggle has them, or a folder with one of them;
-        a zip of any of these; a folder that `map_faces` wrote, whose pixels then stay on disk.
+        ``fer2013.csv``, ``icml_face_data.csv`` or ``train.csv`` as Kaggle has them, or a folder with one of them; a
+        labelled ``test.csv`` or ``val.csv`` beside ``train.csv`` is that split;
+        a zip, tar or gzip of any of these; a folder that `map_faces` wrote, whose pixels then stay on disk.
+        ``labels.yaml`` in the folder, or beside the file, says what unusual labels mean: ``0: neutral``, ``bored:
+        null`` for what is to be left out.
         None or "" reads the environment variable FER_DATA, and "synthetic" where that is unset.
     cache : keep and use a copy in ``$FER_CACHE``, else in ``fer_helpers`` in the user's cache folder.
     votes : FER+ table; by default `VOTES_FILE` in the data's folder or its parent, if there.
@@ -70,13 +86,14 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
             raise FerError(f"{path}: has the votes that it was written with; leave out votes=")
         return mapped.open_mapped(path, source)
     with open_source(path) as files:
-        table = find_votes(files, votes)
-        key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, table.stamp if table else "")
+        table, labels = find_votes(files, votes), find_labels(files)
+        key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, table.stamp if table else "",
+                     labels.stamp)
         stored = cache_folder() / f"{digest(os.fsencode(path.resolve()))}.npz"  # one per source: no pile of old ones
         faces, trouble = load_cache(stored, key) if cache else (None, ())
         if faces is not None:
             return dataclasses.replace(faces, source=source)
-        faces = _read(files, source, table, votes is not None, progress, _InMemory())
+        faces = _read(files, source, table, labels, votes is not None, progress, _InMemory())
     if cache:
         trouble += save_cache(stored, key, faces)
     return dataclasses.replace(faces, notes=faces.notes + trouble)
@@ -100,7 +117,8 @@ def map_faces(source: str | Path | None, target: str | Path, *, votes: str | Pat
             faces = dataclasses.replace(faces, images=writer.images())
         else:
             with open_source(path) as files:
-                faces = _read(files, source, find_votes(files, votes), votes is not None, progress, writer)
+                faces = _read(files, source, find_votes(files, votes), find_labels(files), votes is not None, progress,
+                              writer)
         writer.keep(faces)
     return load_faces(target)
 
@@ -115,7 +133,7 @@ def download_faces(target: str | Path, dataset: str = "msambare/fer2013") -> Pat
     """
     target = Path(os.path.expanduser(target))
     if target.exists():
-        raise FerError(f"{target}: already exists; delete it or choose another folder")
+        raise FerError(f"{target}: already exists; choose another folder")
     with needs_extra("download"):
         import kagglehub
     try:
@@ -145,30 +163,46 @@ def _or_usual(source: str | Path | None) -> str:
     return str(source or os.environ.get("FER_DATA") or "synthetic")
 
 
-def _read(files: Files, source: str, table: Table | None, required: bool, progress: bool, pixels: Pixels) -> FaceSet:
-    csv_name = find_csv(files)
-    if csv_name:
-        columns = read_csv(files, csv_name, progress, pixels.append)
-        faces = _face_set(pixels.images(), *columns)
+def _read(files: Files, source: str, table: Table | None, labels: Labels, required: bool, progress: bool,
+          pixels: Pixels) -> FaceSet:
+    csvs = find_csvs(files)
+    if csvs:
+        rows = read_csvs(files, csvs, labels, progress, pixels.append)
+        used = {name for name, _ in csvs}
+        if not rows.ids:
+            raise FerError(f"{files.where(csvs[0][0])}: every row is left out; look at {labels.where}")
+        faces = _face_set(pixels.images(), rows.emotions, rows.ids, rows.splits)
+        notes = rows.notes
     else:
-        faces = _read_tree(files, progress, pixels)
+        plan, notes = plan_tree(files, labels)
+        used = {name for name, _, _ in plan}
+        faces = _read_tree(files, plan, progress, pixels)
     faces = _complete_splits(dataclasses.replace(faces, source=source))
-    return faces if table is None else _join_votes(faces, table, by_row=bool(csv_name), required=required)
+    faces = faces if table is None else _join_votes(faces, table, by_row=bool(csvs), required=required)
+    unread = sorted(name for name in files.sizes.keys() - used if not name.lower().endswith((VOTES_FILE, LABELS_FILE)))
+    if unread:
+        notes += (f"{len(unread):,} {'file was' if len(unread) == 1 else 'files were'} not read ({kinds_of(unread)}), "
+                  f"such as {unread[0]}.",)
+    return dataclasses.replace(faces, notes=faces.notes + notes)
 
 
 # Class folders
 
-def _read_tree(files: Files, progress: bool, pixels: Pixels) -> FaceSet:
-    plan = plan_tree(files)
+def _read_tree(files: Files, plan: list[tuple[str, str, str]], progress: bool, pixels: Pixels) -> FaceSet:
     block, changes = np.empty((min(len(plan), BLOCK), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter[str]()
+    faults = Faults(f"{files.root}/")
     # One thread on purpose: at 48×48, handing over the interpreter lock costs more than decoding.
     for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", **bar_options(progress))):
-        if files.sizes[name] > MAX_IMAGE_BYTES:
-            raise FerError(f"{files.where(name)}: {files.sizes[name]:,} bytes are too many for a face; delete it")
-        with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
-            block[row % BLOCK] = decode(file, files.where(name), changes)
-        if row % BLOCK == BLOCK - 1 or row == len(plan) - 1:
+        try:
+            if files.sizes[name] > MAX_IMAGE_BYTES:
+                raise Unreadable(f"{files.sizes[name]:,} bytes are too many for a face", "bring a smaller copy")
+            with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
+                block[row % BLOCK] = decode(file, changes)
+        except Unreadable as error:
+            faults.add(f"{name}: {error.reason}", error.fix)
+        if not faults.count and (row % BLOCK == BLOCK - 1 or row == len(plan) - 1):
             pixels.append(block[:row % BLOCK + 1].copy())
+    faults.check()
     stems = [splitext(basename(name))[0] for name, _, _ in plan]
     repeats = Counter(stems)
     ids = [stem if repeats[stem] == 1 else name for stem, (name, _, _) in zip(stems, plan, strict=True)]
@@ -216,12 +250,27 @@ def _complete_splits(faces: FaceSet) -> FaceSet:
     if "test" in present:
         return faces
     if present == {"train"}:
-        faces = faces.split_validation(0.2, seed=0)
-        note = "There is no test split: a fifth of each class was set aside as test, near copies kept together."
+        faces, rare = _set_aside(faces)
+        note = "There is no test split: a fifth of each class was set aside as test, near copies kept together" + (
+            f", but for {', '.join(rare)}, of which there is one image." if rare else ".")
     else:
         note = "There is no test split: the validation images serve as test."
     return dataclasses.replace(faces, split=np.where(faces.split == "val", "test", faces.split),
                                notes=(*faces.notes, note))
+
+
+def _set_aside(faces: FaceSet) -> tuple[FaceSet, list[str]]:
+    """A fifth of each class as "val", and the classes that have one distinct image, which stay whole: a setting that
+    does not use them need not know."""
+    first = np.unique(faces.near_groups, return_index=True)[1]
+    distinct = np.bincount(faces.labels.numpy()[first], minlength=len(faces.classes))
+    common = np.flatnonzero((distinct != 1)[faces.labels.numpy()])
+    if not len(common) or len(common) == len(faces):
+        return faces.split_validation(0.2, seed=0), []
+    split = faces.split.astype("<U5")
+    split[common] = faces.take(common).split_validation(0.2, seed=0).split
+    return dataclasses.replace(faces, split=split), [name for name, count in zip(faces.classes, distinct, strict=True)
+                                                     if count == 1]
 
 
 @functools.lru_cache(maxsize=1)
