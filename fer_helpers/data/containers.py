@@ -22,6 +22,7 @@ AGAIN = "download the data again"  # the fix for whatever arrived damaged
 _LITTER = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "$recycle.bin",
            "recycler", "system volume information", "lost+found"}
 _MAX_FILES, _MAX_DEPTH, _MAX_BYTES = 1_000_000, 8, 4 << 30
+_IN_MEMORY = 256 << 20  # bytes of a packed tar; a larger one is unpacked to a file that has no name
 _AT_ONCE = 64 << 20  # bytes of a file in a zip that are unpacked as a whole, which pictures need; tables are streamed
 
 
@@ -49,43 +50,47 @@ def open_archive(path: Path) -> Iterator[Files | None]:
     FerError
         If it is damaged, holds more than faces need, or is not to be trusted.
     """
-    with contextlib.ExitStack() as stack:
-        whole, name = path, path.name
-        with explain_os_errors(path, "reading"):
-            if _head(path).startswith(b"\x1f\x8b"):
-                whole = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fer_helpers."))) / "unpacked"
-                name = re.sub(r"(?i)\.gz$", "", re.sub(r"(?i)\.tgz$", ".tar", name))
-                _unpack_gzip(path, whole)
-            head = _head(whole)
-            if head[257:262] == b"ustar" or name.lower().endswith(".tar") and not head.startswith(b"PK"):
-                yield _list_tar(path, stack.enter_context(whole.open("rb")))
-            elif head.startswith(b"PK") or name.lower().endswith(".zip"):
-                with _explain_damage(path, "zip"):
-                    archive = stack.enter_context(zipfile.ZipFile(whole))
-                yield _list_zip(path, archive)
-            elif whole != path:
-                yield Files(path, {name: whole.stat().st_size}, [], stamp_of(path), lambda _: whole.open("rb"))
-            else:
-                yield None
+    name = path.name.lower()
+    with contextlib.ExitStack() as stack, explain_os_errors(path, "reading"):
+        file: Any = stack.enter_context(path.open("rb"))
+        if packed := file.read(2) == b"\x1f\x8b":
+            name = re.sub(r"\.gz$", "", re.sub(r"\.tgz$", ".tar", name))
+            file = _Gunzip(path)
+        else:
+            file.seek(0)
+        head = file.read(512)
+        if head[257:262] == b"ustar" or name.endswith(".tar") and not head.startswith(b"PK"):
+            if packed:  # its files are read in another order
+                unpacked = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
+                whole = _Gunzip(path)
+                while piece := whole.read(1 << 20):
+                    unpacked.write(piece)
+                file = unpacked
+            file.seek(0)
+            yield _list_tar(path, file)
+        elif packed:
+            yield Files(path, {re.sub(r"(?i)\.gz$", "", path.name): path.stat().st_size}, [], stamp_of(path),
+                        lambda _: io.BufferedReader(_Unpacked(lambda: _Gunzip(path), str(path), "gzip")))
+        elif head.startswith(b"PK") or name.endswith(".zip"):
+            with _explain_damage(path, "zip"):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+            yield _list_zip(path, archive)
+        else:
+            yield None
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(512)
+class _Gunzip:
+    """A gzip, unpacked piece by piece, as long as it is no bomb."""
 
+    def __init__(self, path: Path) -> None:
+        self.path, self.file, self.total = path, gzip.open(path), 0
 
-def _unpack_gzip(path: Path, target: Path) -> None:
-    total = 0
-    with gzip.open(path) as packed, target.open("wb") as file:
-        while True:
-            with _explain_damage(path, "gzip"):
-                piece = packed.read(1 << 20)
-            if not piece:
-                return
-            total += len(piece)
-            _check_sizes(path, 1, total)
-            with explain_os_errors(target.parent, "unpacking"):
-                file.write(piece)
+    def read(self, size: int) -> bytes:
+        with _explain_damage(self.path, "gzip"):
+            data = self.file.read(size)
+        self.total += len(data)
+        _check_sizes(self.path, 1, self.total)
+        return data
 
 
 def list_folder(root: Path) -> Files:
