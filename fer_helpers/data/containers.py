@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..files import FerError, digest, explain_os_errors
 
@@ -50,33 +50,35 @@ def open_archive(path: Path) -> Iterator[Files | None]:
     FerError
         If it is damaged, holds more than faces need, or is not to be trusted.
     """
-    name = path.name.lower()
-    with contextlib.ExitStack() as stack, explain_os_errors(path, "reading"):
-        file: Any = stack.enter_context(path.open("rb"))
-        if packed := file.read(2) == b"\x1f\x8b":
-            name = re.sub(r"\.gz$", "", re.sub(r"\.tgz$", ".tar", name))
-            file = _Gunzip(path)
-        else:
-            file.seek(0)
-        head = file.read(512)
-        if head[257:262] == b"ustar" or name.endswith(".tar") and not head.startswith(b"PK"):
-            if packed:  # its files are read in another order
-                unpacked = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY))
-                whole = _Gunzip(path)
-                while piece := whole.read(1 << 20):
-                    unpacked.write(piece)
-                file = unpacked
-            file.seek(0)
-            yield _list_tar(path, file)
-        elif packed:
-            yield Files(path, {re.sub(r"(?i)\.gz$", "", path.name): path.stat().st_size}, [], stamp_of(path),
-                        lambda _: io.BufferedReader(_Unpacked(lambda: _Gunzip(path), str(path), "gzip")))
-        elif head.startswith(b"PK") or name.endswith(".zip"):
-            with _explain_damage(path, "zip"):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-            yield _list_zip(path, archive)
-        else:
-            yield None
+    with contextlib.ExitStack() as stack:
+        with explain_os_errors(path, "reading"):
+            files = _open_archive(path, stack)
+        yield files
+
+
+def _open_archive(path: Path, stack: contextlib.ExitStack) -> Files | None:
+    name, file = path.name.lower(), cast(BinaryIO, stack.enter_context(path.open("rb")))
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if packed:
+        name = re.sub(r"\.gz$", "", re.sub(r"\.tgz$", ".tar", name))
+    head = (_Gunzip(path) if packed else file).read(512)
+    if head[257:262] == b"ustar" or name.endswith(".tar") and not head.startswith(b"PK"):
+        if packed:  # its files are read in another order
+            file = cast(BinaryIO, stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY)))
+            whole = _Gunzip(path)
+            while piece := whole.read(1 << 20):
+                file.write(piece)
+        file.seek(0)
+        return _list_tar(path, file)
+    if packed:
+        return Files(path, {re.sub(r"(?i)\.gz$", "", path.name): path.stat().st_size}, [], stamp_of(path),
+                     lambda _: io.BufferedReader(_Unpacked(lambda: _Gunzip(path), str(path), "gzip")))
+    if head.startswith(b"PK") or name.endswith(".zip"):
+        with _explain_damage(path, "zip"):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+        return _list_zip(path, archive)
+    return None
 
 
 class _Gunzip:
@@ -244,4 +246,5 @@ def _refuse_undecodable(root: Path, names: list[str]) -> None:
             try:
                 name.encode()
             except UnicodeEncodeError as error:
-                raise FerError(f"{root}: the file name {name!r} is not valid UTF-8; rename the file") from error
+                raise FerError(f"{root}: the file name {name!r} is not valid UTF-8; copy it under another name"
+                               ) from error

@@ -99,23 +99,21 @@ def open_source(path: Path) -> Iterator[Files]:
     if stat.S_ISDIR(mode):
         files = list_folder(path)
         archives = [name for name in files.sizes if name.lower().endswith(_ARCHIVES)]
-        if len(archives) == 1 and not find_csvs(files) and not _has_classes(files):
-            with open_source(path / archives[0]) as packed:
-                yield packed
-        else:
-            yield files
+        only = [name for name, _ in find_csvs(files)] or ([] if _has_classes(files) or len(archives) > 1 else archives)
+        with open_archive(path / only[0]) if only else contextlib.nullcontext() as packed:
+            yield packed or files
         return
-    with open_archive(path) if stat.S_ISREG(mode) else contextlib.nullcontext() as packed_files:
-        if packed_files is None and path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
-            beside = [other for other in _siblings(path.name, os.listdir(path.parent))
-                      if os.path.isfile(path.parent / other)] if path.name.lower() == CSV_FILES[-1] else []
-            paths = [path, *(path.parent / other for other in beside)]
-            packed_files = Files(path.parent, {one.name: one.stat().st_size for one in paths}, [],
-                                 "/".join(map(stamp_of, paths)), lambda name: (path.parent / name).open("rb"))
-        if packed_files is None:
+    with open_archive(path) if stat.S_ISREG(mode) else contextlib.nullcontext() as packed:
+        if packed is None and path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
+            with explain_os_errors(path.parent, "reading"):
+                beside = _siblings(path.name, os.listdir(path.parent)) if path.name.lower() == CSV_FILES[-1] else []
+                paths = [path, *(other for name in beside if os.path.isfile(other := path.parent / name))]
+                packed = Files(path.parent, {one.name: one.stat().st_size for one in paths}, [],
+                               "/".join(map(stamp_of, paths)), lambda name: (path.parent / name).open("rb"))
+        if packed is None:
             raise FerError(f"{path}: is no folder, CSV, zip or tar; choose a folder of class folders or one of "
                            f"{', '.join(CSV_FILES)}")
-        yield packed_files
+        yield packed
 
 
 def find_csvs(files: Files) -> list[tuple[str, str]]:
@@ -169,8 +167,8 @@ def plan_tree(files: Files, labels: Labels) -> tuple[list[tuple[str, str, str]],
         # Elsewhere a folder of pictures is no business of ours.
         if folder and (any(map(split_of, folder.split("/"))) or dirname(folder) in parents):
             faults.add(f"{folder}: unknown class folder ({count:,} pictures)",
-                       f"known are {', '.join(EMOTIONS)}; say in {LABELS_FILE} beside the data which of them it is "
-                       f"({basename(folder)}: {EMOTIONS[0]}), or that it is left out ({basename(folder)}: null)")
+                       f"known are {', '.join(EMOTIONS)}; say in {LABELS_FILE} beside the data which of them each is "
+                       f"(NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
     faults.check()
     if not plan:
         kinds = f" (it holds {kinds_of(files.sizes)})" if files.sizes else ""
@@ -178,7 +176,7 @@ def plan_tree(files: Files, labels: Labels) -> tuple[list[tuple[str, str, str]],
                        f"{', '.join(CSV_FILES)}{kinds}; choose the folder that does, or {AGAIN}")
     if parents and (len(parents) > 1 or any(split for _, split, _ in plan)):
         raise FerError(f"{files.root}: class folders stand in {', '.join(sorted(parent or '.' for parent in parents))} "
-                       "outside train and test; rename those folders to train, val and test")
+                       "outside train and test; lay them in folders train, val and test")
     notes = [f"{count:,} images of {label} were left out, as {labels.where} says." for label, count in left.items()]
     empty = [folder for folder in files.folders if labels.emotion(basename(folder)) and folder not in filled]
     if empty:
@@ -224,7 +222,7 @@ def find_labels(files: Files) -> Labels:
     """
     folder = files.root if os.path.isdir(files.root) else files.root.parent
     inside = [folder / name for name in sorted(files.sizes) if basename(name).lower() == LABELS_FILE]
-    path = next((path for path in (folder / LABELS_FILE, *inside) if os.path.isfile(path)), None)
+    path = next((path for path in (folder / LABELS_FILE, *inside) if os.path.lexists(path)), None)
     if path is None:
         return Labels()
     fix = f"write a line for every label, such as 0: {EMOTIONS[-1]}, with null for what is to be left out"

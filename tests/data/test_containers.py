@@ -38,8 +38,8 @@ def tar(members: dict[str, bytes | tarfile.TarInfo], mode: str = "w", format: in
     ("fer2013.zip", tar({"fer2013.csv": TEXT}, "w:gz")), ("gzipped.csv", gzip.compress(TEXT))])
 @pytest.mark.parametrize("inside", [False, True])
 def test_archives_of_a_csv_are_read_like_the_csv_whatever_they_are_called(tmp_path, name, data, inside):
-    if inside and name.endswith(".csv"):
-        pytest.skip("in a folder, names tell")
+    if inside and name == "gzipped.csv":
+        name = "train.csv"
     (tmp_path / name).write_bytes(data)
     faces = load(tmp_path if inside else tmp_path / name)
     assert np.array_equal(faces.images.numpy(), FACES) and faces.labels.tolist() == LABELS
