@@ -63,7 +63,7 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
 
 
 @data_app.command("check", epilog=_examples("fer data check faces", "fer data check fer2013.csv --json"))
-def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; empty as for --data.")] = "",
+def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or archive; empty as for --data.")] = "",
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
     from .data import readers, validation
@@ -75,7 +75,7 @@ def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or zip; e
 
 
 @data_app.command("cache", epilog=_examples("fer data cache path/to/fer2013 data/mapped"))
-def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of faces, or synthetic.")],
+def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or archive of faces, or synthetic.")],
                target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
     """Lay faces in a folder that trainings read from batch by batch: for more faces than fit in memory."""
     from .data import readers
@@ -85,7 +85,7 @@ def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of
 
 
 @data_app.command("align", epilog=_examples("fer data align path/to/fer2013 data/aligned"))
-def data_align(source: Annotated[str, typer.Argument(help="Folder, CSV or zip of faces.")],
+def data_align(source: Annotated[str, typer.Argument(help="Folder, CSV or archive of faces.")],
                target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
     """Turn, scale and shift every face until its eyes lie where those of `fer predict` do (needs the "photo" extra)."""
     from .data import readers

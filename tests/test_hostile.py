@@ -36,7 +36,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_helpers.data import mapped
-from fer_helpers.data.readers import load_faces, read_photograph
+from fer_helpers.data.image_files import read_photograph
+from fer_helpers.data.readers import load_faces
 from fer_helpers.experiments.sweeps import read_plan
 from fer_helpers.files import MOST_JSON, FerError, check_file, printable, read_json
 from fer_helpers.inference.loading import find_run

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from .duplicates import exact_groups, near_groups
     from .emotions import ACTION_UNITS, CLASS_SETS, EMOTIONS, PROTOTYPES, REGIONS, VOTE_COLUMNS
     from .faceset import IMAGE_SIZE, SPLITS, FaceSet
-    from .readers import download_faces, load_faces, map_faces, read_photograph
+    from .image_files import read_photograph
+    from .readers import download_faces, load_faces, map_faces
     from .rendering import FaceParams, render
     from .synthetic import embedded_faces, make_faces, sample_params
     from .validation import check_faces
@@ -19,7 +20,7 @@ else:
         "ACTION_UNITS": "emotions", "CLASS_SETS": "emotions", "EMOTIONS": "emotions", "PROTOTYPES": "emotions",
         "REGIONS": "emotions", "VOTE_COLUMNS": "emotions",
         "IMAGE_SIZE": "faceset", "SPLITS": "faceset", "FaceSet": "faceset",
-        "download_faces": "readers", "load_faces": "readers", "map_faces": "readers", "read_photograph": "readers",
+        "download_faces": "readers", "load_faces": "readers", "map_faces": "readers", "read_photograph": "image_files",
         "FaceParams": "rendering", "render": "rendering",
         "embedded_faces": "synthetic", "make_faces": "synthetic", "sample_params": "synthetic",
         "check_faces": "validation",

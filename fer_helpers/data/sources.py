@@ -1,50 +1,54 @@
-"""What a path holds: opens a folder, a zip or a lone file as named byte streams and finds faces and votes among them.
+"""What a path holds: finds pictures, tables and votes among its files, and what their labels mean.
 
-Nothing is decoded here; that is the business of `readers`.
+Opening the files is the business of `containers`, decoding them that of `image_files` and `tables`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import stat
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from posixpath import basename, dirname
-from typing import Any, BinaryIO
+from posixpath import basename, dirname, splitext
+from typing import BinaryIO
 
-from ..files import FerError, check_file, digest, explain_os_errors
+from ..files import FerError, explain_os_errors, read_yaml
+from .containers import AGAIN, Files, list_folder, open_archive, stamp_of
 from .emotions import EMOTIONS, canonical
+from .image_files import PICTURES, is_picture
 
 VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
+LABELS_FILE = "labels.yaml"  # what the labels of a set mean, where they are not what is usual
 CSV_FILES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # Kaggle's names; the first one present is read
-AGAIN = "download the data again"  # the fix for whatever arrived damaged
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
            "testing": "test", "publictest": "test", "privatetest": "test"}
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-_JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
-_MAX_FILES, _MAX_DEPTH, _MAX_BYTES = 1_000_000, 8, 4 << 30
-_AT_ONCE = 64 << 20  # bytes of a file in a zip that are unpacked as a whole, which pictures need; tables are streamed
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz")
+_NAMED = 3  # faults of a kind that are named, the others counted
 
 
-@dataclass(frozen=True)
-class Files:
-    """Files of a source: sizes by POSIX path below ``root``, folders, a stamp that changes with any of them."""
+class Faults:
+    """What is wrong with a set, told at once: of each kind the first few, how many more, and the fix."""
 
-    root: Path
-    sizes: dict[str, int]
-    folders: list[str]
-    stamp: str
-    open: Callable[[str], BinaryIO]
+    def __init__(self, where: str) -> None:
+        self.where, self.first, self.count = where, dict[str, list[str]](), Counter[str]()
 
-    def where(self, name: str) -> str:
-        """Full name for messages."""
-        return f"{self.root}/{name}" if name else str(self.root)
+    def add(self, text: str, fix: str) -> None:
+        """``text`` goes on from the ``where`` of the set; equal fixes are of one kind."""
+        self.count[fix] += 1
+        if self.count[fix] <= _NAMED:
+            self.first.setdefault(fix, []).append(text)
+
+    def check(self) -> None:
+        """`FerError` if there were any."""
+        kinds = [f"{', '.join(texts)}{f' and {more:,} more' if (more := self.count[fix] - len(texts)) else ''}; {fix}"
+                 for fix, texts in self.first.items()]
+        if kinds:
+            raise FerError(self.where + ". Also: ".join(kinds))
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,36 @@ class Table:
     open: Callable[[], BinaryIO]
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What the labels of a set mean: the usual spellings, and in a CSV FER2013's numbers, unless a `LABELS_FILE` says
+    otherwise, which is then ``where``."""
+
+    table: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+    stamp: str = ""
+
+    def emotion(self, label: str, numbers: bool = False) -> str | None:
+        """The emotion of a label, "" where it is to be left out, None where it is unknown; FER2013's ``numbers`` count
+        where the file has none."""
+        label = label.strip().lower()
+        usual = EMOTIONS[int(label)] if numbers and not self.numbered and re.fullmatch("[0-6]", label) else None
+        return self.table.get(label, canonical(label) or usual)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the file says what numbers mean."""
+        return any(label.isdecimal() for label in self.table)
+
+
 @contextlib.contextmanager
 def open_source(path: Path) -> Iterator[Files]:
-    """The files of a folder, a zip (also the only one in a folder) or a lone CSV, which look the same from here on.
+    """The files of a folder, an archive (also the only one in a folder) or a lone CSV, with its like for other splits.
 
     Raises
     ------
     FerError
-        If ``path`` is missing or something else, holds more than faces need, or, as a zip, is damaged or not to be
+        If ``path`` is missing or something else, holds more than faces need, or, as an archive, is damaged or not to be
         trusted.
     """
     with explain_os_errors(path, "reading"):
@@ -71,64 +97,103 @@ def open_source(path: Path) -> Iterator[Files]:
     if not mode:
         raise FerError(f"{path}: does not exist; check the path, or use the source 'synthetic'")
     if stat.S_ISDIR(mode):
-        files = _list_folder(path)
-        zips = [name for name in files.sizes if name.lower().endswith(".zip")]
-        if len(zips) == 1 and not find_csv(files) and not _has_classes(files):
-            with open_source(path / zips[0]) as packed:
-                yield packed
-        else:
-            yield files
-    elif path.suffix.lower() == ".zip":
-        with _explain_zip(path), explain_os_errors(check_file(path), "reading"):
-            archive = zipfile.ZipFile(path)
-        with archive:
-            yield _list_zip(path, archive)
-    elif path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
-        yield Files(path.parent, {path.name: path.stat().st_size}, [], _stamp(path), lambda name: path.open("rb"))
-    else:
-        raise FerError(f"{path}: is no folder, .csv or .zip; choose a folder of class folders or one of "
-                       f"{', '.join(CSV_FILES)}")
+        files = list_folder(path)
+        archives = [name for name in files.sizes if name.lower().endswith(_ARCHIVES)]
+        only = [name for name, _ in find_csvs(files)] or ([] if _has_classes(files) or len(archives) > 1 else archives)
+        with open_archive(path / only[0]) if only else contextlib.nullcontext() as packed:
+            yield packed or files
+        return
+    with open_archive(path) if stat.S_ISREG(mode) else contextlib.nullcontext() as packed:
+        if packed is None and path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
+            with explain_os_errors(path.parent, "reading"):
+                beside = _siblings(path.name, os.listdir(path.parent)) if path.name.lower() == CSV_FILES[-1] else []
+                paths = [path, *(other for name in beside if os.path.isfile(other := path.parent / name))]
+                packed = Files(path.parent, {one.name: one.stat().st_size for one in paths}, [],
+                               "/".join(map(stamp_of, paths)), lambda name: (path.parent / name).open("rb"))
+        if packed is None:
+            raise FerError(f"{path}: is no folder, CSV, zip or tar; choose a folder of class folders or one of "
+                           f"{', '.join(CSV_FILES)}")
+        yield packed
 
 
-def find_csv(files: Files) -> str | None:
-    """The pixel CSV to read, or None where there are class folders or no such file."""
+def find_csvs(files: Files) -> list[tuple[str, str]]:
+    """(path, split of rows that tell none) of the pixel CSV to read, and of ``test.csv`` and its like beside
+    ``train.csv``; empty where there are class folders or no such file."""
     if len(files.sizes) == 1 and (only := next(iter(files.sizes))).lower().endswith(".csv"):
-        return only
+        return [(only, "train")]
     known = {basename(name).lower(): name for name in sorted(files.sizes, reverse=True) if name.endswith(".csv")}
-    found = [known[name] for name in CSV_FILES if name in known]
-    return found[0] if found and not _has_classes(files) else None
+    main = next((known[name] for name in CSV_FILES if name in known), None)
+    if main is None or _has_classes(files):
+        return []
+    beside = _siblings(main, files.sizes) if basename(main).lower() == CSV_FILES[-1] else []
+    return [(main, "train"), *((name, split_of(splitext(basename(name))[0]) or "") for name in beside)]
 
 
-def plan_tree(files: Files) -> list[tuple[str, str, str]]:
-    """(path, split, emotion) of every image, by path. Split is "train" throughout where the folders name none."""
-    plan = []
-    parents: set[str] = set()
-    filled: set[str] = set()
+def _siblings(name: str, others: Iterable[str]) -> list[str]:
+    """CSV files in the same folder that are named for val or test."""
+    return sorted(other for other in others if dirname(other) == dirname(name) and other.lower().endswith(".csv")
+                  and split_of(splitext(basename(other))[0]) in ("val", "test"))
+
+
+def plan_tree(files: Files, labels: Labels) -> tuple[list[tuple[str, str, str]], tuple[str, ...]]:
+    """(path, split, emotion) of every image, by path, and notes about what was left out. Split is "train" throughout
+    where the folders name none.
+
+    Raises
+    ------
+    FerError
+        If there are no class folders, or pictures whose class nobody can know. Names all of them.
+    """
+    plan, faults = [], Faults(f"{files.root}/")
+    parents, filled = set[str](), set[str]()
+    nameless, left = Counter[str](), Counter[str]()
     for name in sorted(files.sizes):
         *folders, _ = name.split("/")
+        emotion = labels.emotion(folders[-1]) if folders else None
+        if not (name.lower().endswith(PICTURES) or emotion and _holds_picture(files, name)):
+            continue
         filled.add("/".join(folders))
         splits = [split for folder in folders if (split := split_of(folder))]
-        emotion = canonical(folders[-1]) if folders else None
         if emotion:
             plan.append((name, splits[-1] if splits else "", emotion))
             parents.update(() if splits else ["/".join(folders[:-1])])
-        elif name.lower().endswith(_SUFFIXES) or (splits and not split_of(folders[-1])):
-            if not folders or split_of(folders[-1]):
-                raise FerError(f"{files.where(name)}: lies in no class folder; move it into one, such as "
-                               "train/happiness, or delete it")
-            raise FerError(f"{files.where('/'.join(folders))}: unknown class folder; rename it to one of "
-                           f"{', '.join(EMOTIONS)}, or delete it")
-    filled.update(map(dirname, files.folders))
-    for folder in files.folders:
-        if canonical(basename(folder)) and folder not in filled:
-            raise FerError(f"{files.where(folder)}: the class folder is empty; fill it or delete it")
+        elif emotion == "":
+            left[folders[-1]] += 1
+        elif splits and split_of(folders[-1]):
+            faults.add(f"{name}: lies in no class folder", "move it into one, such as train/happiness")
+        else:
+            nameless["/".join(folders)] += 1
+    for folder, count in nameless.items():
+        # Elsewhere a folder of pictures is no business of ours.
+        if folder and (any(map(split_of, folder.split("/"))) or dirname(folder) in parents):
+            faults.add(f"{folder}: unknown class folder ({count:,} pictures)",
+                       f"known are {', '.join(EMOTIONS)}; say in {LABELS_FILE} beside the data which of them each is "
+                       f"(NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
+    faults.check()
     if not plan:
+        kinds = f" (it holds {kinds_of(files.sizes)})" if files.sizes else ""
         raise FerError(f"{files.root}: holds no class folders such as train/happiness and none of "
-                       f"{', '.join(CSV_FILES)}; choose the folder that does, or {AGAIN}")
+                       f"{', '.join(CSV_FILES)}{kinds}; choose the folder that does, or {AGAIN}")
     if parents and (len(parents) > 1 or any(split for _, split, _ in plan)):
         raise FerError(f"{files.root}: class folders stand in {', '.join(sorted(parent or '.' for parent in parents))} "
-                       "outside train and test; rename those folders to train, val and test")
-    return [(name, split or "train", emotion) for name, split, emotion in plan]
+                       "outside train and test; lay them in folders train, val and test")
+    notes = [f"{count:,} images of {label} were left out, as {labels.where} says." for label, count in left.items()]
+    empty = [folder for folder in files.folders if labels.emotion(basename(folder)) and folder not in filled]
+    if empty:
+        notes.append(f"Class folders without a picture: {', '.join(empty)}.")
+    return [(name, split or "train", emotion) for name, split, emotion in plan], tuple(notes)
+
+
+def _holds_picture(files: Files, name: str) -> bool:
+    with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
+        return is_picture(file.read(32))
+
+
+def kinds_of(names: Iterable[str]) -> str:
+    """How many files of each ending: ``"3 .npy, 1 .txt"``."""
+    counts = Counter(splitext(name)[1].lower() or "without ending" for name in names)
+    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{count:,} {ending}" for ending, count in ranked)
 
 
 def find_votes(files: Files, chosen: str | Path | None) -> Table | None:
@@ -141,10 +206,39 @@ def find_votes(files: Files, chosen: str | Path | None) -> Table | None:
         candidates = [Path(os.path.expanduser(chosen))]
     for path in candidates:
         if os.path.isfile(path):  # unlike Path.is_file, False below a folder that may not be entered
-            return Table(str(path), str(path) + _stamp(path), _opener(path))
+            return Table(str(path), str(path) + stamp_of(path), _opener(path))
     if chosen is not None:
         raise FerError(f"{chosen}: no such FER+ table; correct votes= or leave it out")
     return None
+
+
+def find_labels(files: Files) -> Labels:
+    """What a `LABELS_FILE` says that lies among the files of a folder, or beside the archive.
+
+    Raises
+    ------
+    FerError
+        If it is no mapping from labels to emotions, or null for what is to be left out, nor a list of them.
+    """
+    folder = files.root if os.path.isdir(files.root) else files.root.parent
+    inside = [folder / name for name in sorted(files.sizes) if basename(name).lower() == LABELS_FILE]
+    path = next((path for path in (folder / LABELS_FILE, *inside) if os.path.lexists(path)), None)
+    if path is None:
+        return Labels()
+    fix = f"write a line for every label, such as 0: {EMOTIONS[-1]}, with null for what is to be left out"
+    given = read_yaml(path, fix)
+    if isinstance(given, list):
+        given = dict(enumerate(given))
+    if not isinstance(given, dict):
+        raise FerError(f"{path}: is no mapping of labels to emotions; {fix}")
+    table = {}
+    for label, name in given.items():
+        emotion = "" if name is None else canonical(str(name))
+        if emotion is None:
+            raise FerError(f"{path}: {label}: unknown emotion {str(name)[:40]!r}, known are {', '.join(EMOTIONS)}; "
+                           f"{fix}")
+        table[str(label).strip().lower()] = emotion
+    return Labels(table, str(path), str(path) + stamp_of(path))
 
 
 def split_of(name: str) -> str | None:
@@ -154,115 +248,6 @@ def split_of(name: str) -> str | None:
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:
     return lambda: path.open("rb")
-
-
-def _list_folder(root: Path) -> Files:
-    sizes: dict[str, int] = {}
-    folders: list[str] = []
-    stamps: list[str] = []
-    todo = [""]
-    while todo:
-        folder = todo.pop()
-        with explain_os_errors(root / folder, "reading"), os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if _is_junk(entry.name):
-                    continue
-                if name.count("/") > _MAX_DEPTH or len(sizes) + len(folders) > _MAX_FILES:
-                    raise FerError(f"{root / name}: too deep or too many files; choose the folder of the faces alone")
-                if entry.is_dir():
-                    folders.append(name)
-                    todo.append(name)
-                elif entry.is_file():
-                    status = entry.stat()
-                    sizes[name] = status.st_size
-                    stamps.append(f"{name}/{status.st_size}/{status.st_mtime_ns}")
-                else:
-                    raise FerError(f"{root / name}: is neither a file nor a folder (a broken link?); delete it")
-    _refuse_undecodable(root, [*sizes, *folders])
-    return Files(root, sizes, folders, digest("\n".join(sorted(stamps))), lambda name: open(f"{root}/{name}", "rb"))
-
-
-def _list_zip(path: Path, archive: zipfile.ZipFile) -> Files:
-    infos: dict[str, zipfile.ZipInfo] = {}
-    folders: set[str] = set()
-    for info in archive.infolist():
-        name = info.filename.replace("\\", "/")
-        parts = name.rstrip("/").split("/")
-        if name.startswith("/") or ".." in parts or re.match("[A-Za-z]:", name):
-            raise FerError(f"{path}: {name!r} points outside the archive; do not trust this file, {AGAIN}")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise FerError(f"{path}: {name!r} is a symbolic link; pack the files themselves")
-        if info.flag_bits & 1:
-            raise FerError(f"{path}: {name!r} is encrypted; unpack it with its password and choose the folder")
-        # Of bzip2 and LZMA a few bytes can unpack to gigabytes at once, whatever length the archive states.
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FerError(f"{path}: {name!r} is packed in an unusual way; pack it again, by deflate")
-        if any(map(_is_junk, parts)):
-            continue
-        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + name.endswith("/")))
-        if not name.endswith("/") and infos.setdefault(name, info) is not info:
-            raise FerError(f"{path}: holds {name!r} twice; pack it again")
-    sizes = {name: info.file_size for name, info in infos.items()}
-    total, packed = sum(sizes.values()), path.stat().st_size
-    # Pictures and pixel text shrink to a quarter at best; only a bomb shrinks to a hundredth.
-    if len(sizes) > _MAX_FILES or total > _MAX_BYTES or (total > 100 << 20 and total > 100 * packed):
-        raise FerError(f"{path}: would unpack to {len(sizes):,} files of {total:,} bytes, which no set of faces "
-                       f"needs; {AGAIN}")
-    _refuse_undecodable(path, [*sizes, *folders])
-
-    def read(name: str) -> BinaryIO:  # into memory, never extracted: nothing in the archive can place a file
-        stream = _Unpacked(archive, infos[name], f"{path}/{name}")
-        return io.BytesIO(stream.read()) if sizes[name] <= _AT_ONCE else io.BufferedReader(stream)
-
-    return Files(path, sizes, sorted(folders), _stamp(path), read)
-
-
-class _Unpacked(io.RawIOBase):
-    """A file of a zip, unpacked piece by piece: `ZipFile.read` would unpack all there is before it looks at the length
-    that the archive states, and that can be a gigabyte of a megabyte."""
-
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> None:
-        self.where = where
-        with _explain_zip(where):
-            self.file = archive.open(info)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with _explain_zip(self.where):
-            data = self.file.read(len(buffer))
-        buffer[:len(data)] = data
-        return len(data)
-
-
-@contextlib.contextmanager
-def _explain_zip(where: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except FerError:
-        raise
-    except Exception as error:  # zipfile and its decompressors raise a dozen types on damaged archives
-        raise FerError(f"{where}: the zip is damaged ({error}); {AGAIN}") from error
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{path.name}/{status.st_size}/{status.st_mtime_ns}"
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
-
-
-def _refuse_undecodable(root: Path, names: list[str]) -> None:
-    for name in names:
-        if not name.isascii():
-            try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise FerError(f"{root}: the file name {name!r} is not valid UTF-8; rename the file") from error
 
 
 def _has_classes(files: Files) -> bool:

@@ -14,6 +14,7 @@ from scipy.stats import fisher_exact
 from ..metrics.intervals import holm
 from .duplicates import MOST_COMPARED
 from .faceset import FaceSet
+from .tables import DOUBT
 
 MIN_CONTRAST = 2.0  # standard deviation in grey levels below which no face can be seen
 MAX_BLANK_SHARE = 0.01  # above it blank images are an error: not a few bad crops but a broken conversion
@@ -88,7 +89,8 @@ def check_faces(faces: FaceSet) -> Report:
     contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.parts()]
     blank = torch.cat(contrast).numpy() < MIN_CONTRAST
     figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies}
-    findings = [*class_findings, *copy_findings, *(Finding("info", note) for note in faces.notes)]
+    findings = [*class_findings, *copy_findings, *_doubts(faces),
+                *(Finding("info", note) for note in faces.notes if not note.startswith(DOUBT))]
     if blank.any():
         findings.append(Finding("error" if blank.mean() >= MAX_BLANK_SHARE else "warning",
                                 f"{_images(blank.sum())} ({blank.mean():.1%}) are blank or nearly so: no face can be "
@@ -103,9 +105,14 @@ def check_class_shares(faces: FaceSet) -> tuple[Finding, ...]:
     An error for classes of test that train lacks (one in val only is not learnt), and for classes without test images.
     A warning where the share of a class among the classes of both, val counted with train, differs by more than a
     factor of `MAX_SHARE_RATIO`, beyond chance (Fisher's exact test, `holm` over the classes, p < `MAX_CHANCE`). The
-    original study's train folder, probably an upload that stopped early, had both faults.
+    original study's train folder, probably an upload that stopped early, had both faults. A warning, too, where the
+    reader doubts what numbered labels mean (`tables.read_csvs`).
     """
-    return tuple(_compare_shares(faces.counts())[1])
+    return tuple(_compare_shares(faces.counts())[1]) + _doubts(faces)
+
+
+def _doubts(faces: FaceSet) -> tuple[Finding, ...]:
+    return tuple(Finding("warning", note.removeprefix(DOUBT)) for note in faces.notes if note.startswith(DOUBT))
 
 
 def _compare_shares(counts: pd.DataFrame) -> tuple[dict[str, int | float], list[Finding]]:

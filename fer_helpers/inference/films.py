@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageSequence
 
-from ..data.readers import MAX_IMAGE_PIXELS
+from ..data.image_files import MAX_IMAGE_PIXELS
 from ..files import FerError, check_file, explain_os_errors, needs_extra
 
 T = TypeVar("T")

@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from ..data.containers import is_litter
 from ..data.emotions import CLASS_SETS
-from ..data.readers import read_photograph
+from ..data.image_files import PICTURES, read_photograph
 from ..files import FerError, check_file, digest, needs_extra, write_atomic
 from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces
 from .films import ANIMATIONS, FILMS, animation_frames, film_frames
 from .pretrained import Pretrained, load_pretrained, probabilities
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 #: How the files of `save_annotated` end that `Drawings` names, and the text in them that says what they show.
 SUFFIX, _SHOWS = ".fer.png", "fer_helpers"
 #: What goes with every answer.
@@ -106,8 +106,8 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
 
 
 def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
-    """Files as they are; of a folder every picture and film in it and below, in order of name, but for the drawings
-    that `Drawings` put there.
+    """Files as they are; of a folder every picture and film in it and below, in order of name, but for litter and
+    the drawings that `Drawings` put there.
 
     Raises
     ------
@@ -118,6 +118,7 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
     for path in map(Path, paths):
         if os.path.isdir(path):  # unlike Path.is_dir, also of a name that no disk could hold
             own = sorted(inside for inside in path.rglob("*") if inside.suffix.lower() in PICTURES + FILMS
+                         and not any(map(is_litter, inside.relative_to(path).parts))
                          and not (inside.name.endswith(SUFFIX) and _shown(inside)))
             if not own:
                 raise FerError(f"{path}: holds no picture ({', '.join(PICTURES)}) and no film ({', '.join(FILMS)})")

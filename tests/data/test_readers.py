@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fer_helpers.data.emotions import EMOTIONS, VOTE_COLUMNS
-from fer_helpers.data.readers import download_faces, load_faces, read_photograph
+from fer_helpers.data.image_files import read_photograph
+from fer_helpers.data.readers import download_faces, load_faces
 from fer_helpers.data.sources import VOTES_FILE
 from fer_helpers.data.synthetic import embedded_faces
 from fer_helpers.files import FerError
@@ -91,7 +92,8 @@ def test_hidden_and_system_files_are_ignored_and_order_is_by_path(tmp_path):
     faces = load(root)
     assert faces.ids.tolist() == [f"fer{number:07d}" for number in (4, 5, 6, 7, 0, 1, 2, 3)]
     assert faces.split.tolist() == ["test"] * 4 + ["train"] * 4 and faces.classes == ("anger", "happiness")
-    assert faces.labels.tolist() == [0, 0, 1, 1] * 2 and faces.notes == () and faces.source == str(root)
+    assert faces.labels.tolist() == [0, 0, 1, 1] * 2 and faces.source == str(root)
+    assert faces.notes == ("1 file was not read (1 .txt), such as notes.txt.",)
 
 
 def test_repeated_names_become_paths(tmp_path):
@@ -354,31 +356,30 @@ BAD = {  # name: (builder, what the message must name, the fix it must offer)
     "unknown home": (lambda folder: "~no-such-user/data", "~no-such-user/data", "check the path"),
     "text file": (csv_with("hello", "readme.txt"), "readme.txt", "choose a folder"),
     "empty folder": (lambda folder: (folder / "data").mkdir() or folder / "data", "data", "download"),
-    "empty class folder": (tree_with("train/fear", None), "train/fear", "fill it or delete"),
-    "class folder of hidden files": (tree_with("test/sad/.hidden", b""), "test/sad", "fill it or delete"),
-    "unknown class": (tree_with("train/contempt/a.png", GOOD), "train/contempt", "rename it to one of anger"),
-    "folder in a class folder": (tree_with("train/angry/more/a.png", GOOD), "train/angry/more", "rename"),
+    "unknown class": (tree_with("train/contempt/a.png", GOOD), "train/contempt", "say in labels.yaml"),
+    "folder in a class folder": (tree_with("train/angry/more/a.png", GOOD), "train/angry/more", "say in labels.yaml"),
     "image in no class": (tree_with("train/a.png", GOOD), "train/a.png", "move it"),
-    "unknown split": (tree_with("extra/angry/a.png", GOOD), "extra", "rename those folders"),
-    "empty image": (tree_with("train/angry/zero.png", b""), "zero.png", "delete it"),
-    "half-written image": (tree_with("train/angry/half.png", GOOD[:len(GOOD) // 2]), "half.png", "delete it"),
-    "image cut in its header": (tree_with("train/angry/head.png", GOOD[:20]), "head.png", "delete it"),
-    "text named png": (tree_with("train/angry/text.png", b"not an image"), "text.png", "delete it"),
-    "program named png": (tree_with("train/angry/run.png", b"%!PS-Adobe-3.0 EPSF-3.0\n"), "run.png", "delete it"),
-    "half-written JPEG": (tree_with("train/angry/half.jpg", png(FACES[0], "JPEG")[:900]), "half.jpg", "delete it"),
-    "absurd header": (tree_with("train/angry/big.png", absurd_png(10**6, 10**6)), "big.png", "delete it"),
-    "large header": (tree_with("train/angry/big.png", absurd_png(8000, 8000)), "big.png", "delete it"),
+    "unknown split": (tree_with("extra/angry/a.png", GOOD), "extra", "lay them in folders train"),
+    "empty image": (tree_with("train/angry/zero.png", b""), "zero.png", "bring a whole copy"),
+    "half-written image": (tree_with("train/angry/half.png", GOOD[:len(GOOD) // 2]), "half.png", "bring a whole copy"),
+    "image cut in its header": (tree_with("train/angry/head.png", GOOD[:20]), "head.png", "bring a whole copy"),
+    "text named png": (tree_with("train/angry/text.png", b"not an image"), "text.png", "bring a whole copy"),
+    "program named png": (tree_with("train/angry/run.png", b"%!PS-Adobe-3.0 EPSF-3.0\n"), "run.png",
+                          "bring a whole copy"),
+    "half-written JPEG": (tree_with("train/angry/half.jpg", png(FACES[0], "JPEG")[:900]), "half.jpg",
+                         "bring a whole copy"),
+    "absurd header": (tree_with("train/angry/big.png", absurd_png(10**6, 10**6)), "big.png", "bring a smaller copy"),
+    "large header": (tree_with("train/angry/big.png", absurd_png(8000, 8000)), "big.png", "bring a smaller copy"),
     "infinite pixels": (tree_with("train/angry/inf.tif", png(Image.fromarray(np.full((4, 4), np.inf, np.float32)),
-                                                             "TIFF")), "inf.tif", "delete it"),
-    "no image in a class folder": (tree_with("train/angry/notes.txt", b"text"), "notes.txt", "delete it"),
-    "broken link": (broken_link, "link.png", "delete it"),
+                                                             "TIFF")), "inf.tif", "bring a whole copy"),
+    "broken link": (broken_link, "link.png", "mend it"),
     "link loop": (link_loop, "loop", "choose the folder"),
     "flat class with one image": (lambda folder: write_tree(folder / "data", ["fear", "sad"], count=1), "data", "add"),
     "empty CSV": (csv_with(""), "fer2013.csv", "download"),
     "only a header": (csv_with(ROWS[0]), "fer2013.csv", "download"),
     "no pixels": (csv_with(TEXT.replace("pixels", "image", 1)), "fer2013.csv: line 1", "choose one of"),
     "no labels": (csv_with("pixels\n1 2 3", "test.csv"), "test.csv: line 1", "choose one of fer2013.csv"),
-    "unknown number": (csv_with(TEXT.replace("\n6,", "\n7,", 1)), "fer2013.csv: line 8", "correct or delete"),
+    "unknown number": (csv_with(TEXT.replace("\n6,", "\n7,", 1)), "fer2013.csv: line 8", "correct the row"),
     "unknown name": (csv_with(TEXT.replace("\n6,", "\ncontempt,", 1)), "line 8: unknown emotion 'contempt'", "correct"),
     "unknown usage": (csv_with(TEXT.replace("PublicTest", "Public", 1)), "fer2013.csv: line 9", "correct it"),
     "pixels short": (csv_with("\n".join([*ROWS[:3], "3,1 2 3,Training"])), "fer2013.csv: line 4: 3 pixels", "download"),
@@ -388,11 +389,11 @@ BAD = {  # name: (builder, what the message must name, the fix it must offer)
         "line 2: 2305 pixels", "download"),
     "cut in the pixels": (csv_with(TEXT[:-5000]), "fer2013.csv: line 15", "cut short"),
     "cut in the usage": (csv_with(TEXT[:-4]), "fer2013.csv: line 15", "correct it or download"),
-    "pixel is a word": (csv_with(TEXT.replace(" ", " x", 1)), "fer2013.csv: line 2", "correct or delete"),
-    "pixel is negative": (csv_with(TEXT.replace(" ", " -", 1)), "fer2013.csv: line 2", "correct or delete"),
-    "pixel is 256": (csv_with(re.sub(r" \d+ ", " 256 ", TEXT, count=1)), "line 2: pixel '256'", "correct or delete"),
-    "pixel has five digits": (csv_with(TEXT.replace(" ", " 12345 ", 1)), "pixel '12345'", "correct or delete"),
-    "pixel in Arabic digits": (csv_with(TEXT.replace(" ", " \u0663 ", 1)), "fer2013.csv: line 2", "correct or delete"),
+    "pixel is a word": (csv_with(TEXT.replace(" ", " x", 1)), "fer2013.csv: line 2", "correct the row"),
+    "pixel is negative": (csv_with(TEXT.replace(" ", " -", 1)), "fer2013.csv: line 2", "correct the row"),
+    "pixel is 256": (csv_with(re.sub(r" \d+ ", " 256 ", TEXT, count=1)), "line 2: pixel '256'", "correct the row"),
+    "pixel has five digits": (csv_with(TEXT.replace(" ", " 12345 ", 1)), "pixel '12345'", "correct the row"),
+    "pixel in Arabic digits": (csv_with(TEXT.replace(" ", " \u0663 ", 1)), "fer2013.csv: line 2", "correct the row"),
     "column too many": (csv_with(TEXT.replace(",Training", ",Training,1", 1)), "fer2013.csv: line 2", "download"),
     "binary": (csv_with(b"emotion,pixels,Usage\n\xff\xfe\x00"), "fer2013.csv: after line", "download"),
     "field without end": (csv_with(TEXT.splitlines()[0] + '\n0,"' + "1 " * 100_000), "fer2013.csv: after line",
@@ -417,7 +418,7 @@ BAD = {  # name: (builder, what the message must name, the fix it must offer)
 }
 if os.name == "posix":
     BAD["name is no text"] = (lambda folder: tree_with(os.fsdecode(b"train/angry/\xff.png"), GOOD)(folder), "udcff.png",
-                              "rename")
+                              "copy it under")
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -433,6 +434,7 @@ def test_bad_input_is_refused_with_its_name_and_a_fix(tmp_path, cache, kind):
     with pytest.raises(FerError) as caught:
         load(source, **options)
     assert named in str(caught.value) and fix in str(caught.value), str(caught.value)
+    assert not any(word in str(caught.value) for word in ("delete", "rename"))  # what a person owns
     assert files_below(tmp_path) == before and not cache.exists()
 
 
@@ -612,7 +614,7 @@ def test_download_without_kagglehub_says_how_to_get_it(tmp_path):
 
 
 def test_download_never_overwrites(tmp_path):
-    with pytest.raises(FerError, match="already exists; delete it or choose another"):
+    with pytest.raises(FerError, match="already exists; choose another"):
         download_faces(tmp_path)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import json
 import random
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from torch import nn
 
 from fer_helpers.data import mapped
 from fer_helpers.data.emotions import EMOTIONS
-from fer_helpers.data.readers import load_faces, map_faces, read_photograph
-from fer_helpers.data.sources import VOTES_FILE
+from fer_helpers.data.image_files import read_photograph
+from fer_helpers.data.readers import load_faces, map_faces
+from fer_helpers.data.sources import LABELS_FILE, VOTES_FILE
 from fer_helpers.experiments import study as plan
 from fer_helpers.experiments.search import JOURNAL, GridSearch, Search
 from fer_helpers.experiments.sweeps import read_plan
@@ -141,6 +144,18 @@ def _tree(folder: Path, votes: bool = False) -> None:
         (folder / VOTES_FILE).write_text(votes_text(names))
 
 
+def _tar(folder: Path) -> None:
+    _tree(folder)
+    with tarfile.open(folder / "faces.tar", "w") as archive:
+        archive.add(folder / "data", "data")
+
+
+def _heic(folder: Path) -> None:
+    import pillow_heif
+
+    pillow_heif.from_pillow(Image.fromarray(COLOUR)).save(folder / "a.heic")
+
+
 def _network(folder: Path) -> None:
     run = write_run(folder / "runs" / "one")
     pretrained.save_network(run, folder)
@@ -239,6 +254,7 @@ TURNED[0x0112] = 6
 PLAN = "grid:\n  arch: [compact, vgg16]\n  lr: [1e-3, 0.01]\n  # a remark\n  seed: [0, 1, 2]\n  train_limit: null\n"
 STUDY = ("x-net: &net {arch: small, lr: 0.1}\ntuned:\n  about: a group\n  runs:\n    - {<<: *net, name: net, "
          "seed: [0, 1], trials: [{lr: 0.2}, {lr: 0.3}], short: {epochs: 2}, repeat: [2]}\n")
+LABELS = "fear: fear\n0: neutral\n1: happiness\nbored: null\n"
 PIXELS = csv_text(np.tile(GRAY // 26, (3, 4, 5))[:, :48, :48], [3, 1, 3], ["Training", "PublicTest", "PublicTest"])
 
 READERS: dict[str, Reader] = {
@@ -249,6 +265,13 @@ READERS: dict[str, Reader] = {
     "zip of a csv": Reader(lambda folder: write_zip(folder / "faces.zip", {"a/train.csv": PIXELS}),
                            lambda folder: load_faces(folder / "faces.zip", cache=False, progress=False), ["faces.zip"],
                            300),
+    "tar": Reader(_tar, lambda folder: load_faces(folder / "faces.tar", cache=False, progress=False), ["faces.tar"],
+                  500),
+    "gzip of a csv": Reader(_write("faces.csv.gz", gzip.compress(PIXELS.encode())), lambda folder: load_faces(
+        folder / "faces.csv.gz", cache=False, progress=False), ["faces.csv.gz"], 200),
+    "labels": Reader(lambda folder: (_tree(folder), (folder / "data" / LABELS_FILE).write_text(LABELS)),
+                     lambda folder: load_faces(folder / "data", cache=False, progress=False), [f"data/{LABELS_FILE}"],
+                     300),
     "tree": Reader(_tree, lambda folder: load_faces(folder / "data", cache=False, progress=False),
                    ["data/train/fear/fer0000000.png"], 300),
     "votes": Reader(lambda folder: _tree(folder, votes=True), lambda folder: load_faces(
@@ -261,6 +284,8 @@ READERS: dict[str, Reader] = {
     "tiff": _picture("a.tif", "TIFF", GRAY.astype(np.float32) / 255),
     "packed tiff": _picture("a.tif", "TIFF", COLOUR, compression="tiff_lzw"),
     "webp": _picture("a.webp", "WEBP", COLOUR),
+    "avif": _picture("a.avif", "AVIF", COLOUR, 200),
+    "heic": Reader(_heic, lambda folder: read_photograph(folder / "a.heic"), ["a.heic"], 200),
     "bmp": _picture("a.bmp", "BMP", COLOUR, 300),
     "ppm": _picture("a.ppm", "PPM", COLOUR, 300),
     "config": Reader(lambda folder: write_json(folder / "config.json", TrainConfig().to_dict()),
