@@ -152,7 +152,9 @@ def read_yaml(path: Path | str, fix: str) -> Any:
         return yaml.safe_load(text)
     except Exception as error:  # odd numbers, dates and tags break the loader in many ways
         reason = str(error).partition("\n")[0]
-        raise FerError(f"{path}: is no YAML that is read here ({type(error).__name__}: {reason}); {fix}") from error
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+            reason = f"line {error.problem_mark.line + 1}: {error.problem}"
+        raise FerError(f"{path}: is no YAML that is read here ({reason}); {fix}") from error
 
 
 def _values(node: yaml.Node | None, known: dict[yaml.Node, int]) -> int:
