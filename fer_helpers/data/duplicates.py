@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.sparse import coo_array
+from scipy.sparse import block_array, coo_array
 from scipy.sparse.csgraph import connected_components
 
 #: Images looked at or written at a time where all of them may be more than memory holds.
@@ -22,6 +22,7 @@ _MOST_CORRELATIONS = 1 << 26  # held at a time, a quarter of a gigabyte
 #: What `augmented_pairs` looks for, in degrees, as a scale, and in pixels of 48.
 MAX_DEGREES, MAX_SCALE, MAX_SHIFT = 15.0, 1.3, 8.0
 _DIRECTIONS, _COMPONENTS = 8, 64  # of gradients
+_PROPOSED = 3  # images for each image and pose
 _MIN_CANDIDATE = 0.8  # correlation at half size below which a pair is not aligned at full size
 
 
@@ -87,6 +88,15 @@ def near_groups(images: torch.Tensor, min_correlation: float = 0.98, block: int 
     return np.asarray(component[exact])
 
 
+def join_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """int64 (N,): images that share a number (0 or more) in either int array (N,), directly or through others, share
+    one here; numbered from 0."""
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(first.max(initial=-1) + 1,
+                                                                     second.max(initial=-1) + 1))
+    component = connected_components(block_array([[None, graph], [graph.T, None]]), directed=False)[1]
+    return np.asarray(pd.factorize(component[first])[0], np.int64)
+
+
 def _standardise(images: torch.Tensor) -> torch.Tensor:
     """Flatten to (N, P), mean 0 and norm 1 per row; constant rows become 0."""
     flat = images.flatten(1)
@@ -98,7 +108,7 @@ def augmented_pairs(images: torch.Tensor, others: torch.Tensor | None = None, mi
                     block: int = 1024) -> pd.DataFrame:
     """Pairs of images of which one is the other mirrored, shifted, rotated or cropped, alone or together.
 
-    Each image, in every pose of `_POSES`, proposes the one of ``others`` whose histograms of gradients (Dalal and
+    Each image, in every pose of `_POSES`, proposes three of ``others`` whose histograms of gradients (Dalal and
     Triggs 2005, principal components) are most like its own. Proposed pairs are aligned by the inverse compositional
     method (Baker and Matthews 2004), first at half size, and kept where their middle then correlates.
 
@@ -181,8 +191,11 @@ def _propose(rows: torch.Tensor, halves: torch.Tensor, known: torch.Tensor, basi
         similarity = _describe(turned, basis) @ known.T
         if itself:
             similarity[torch.arange(len(rows)), rows] = -torch.inf
-        best.append(similarity.argmax(1))
-    return (rows.repeat(len(_POSES)), torch.cat(best), _POSES.repeat_interleave(len(rows), 0))
+        best.append(similarity.topk(min(_PROPOSED, len(known) - itself)).indices)
+    second = torch.stack(best)  # (poses, rows, proposed)
+    first = rows[None, :, None].expand(second.shape)
+    pose = _POSES[:, None, None].expand(*second.shape, 3, 3)
+    return first.flatten(), second.flatten(), pose.flatten(0, 2)
 
 
 def _align(moving: torch.Tensor, still: torch.Tensor, pose: torch.Tensor, rounds: int

@@ -442,6 +442,8 @@ def _complete_splits(faces: FaceSet) -> FaceSet:
     if present == {"train"}:
         faces = faces.split_validation(0.2, seed=0)
         note = "There is no test split: a fifth of each class was set aside as test, near copies kept together."
+        if faces.subjects is not None:
+            note = "There is no test split: about a fifth was set aside as test, all images of a person kept together."
     else:
         note = "There is no test split: the validation images serve as test."
     return dataclasses.replace(faces, split=np.where(faces.split == "val", "test", faces.split),

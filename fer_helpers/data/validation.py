@@ -86,9 +86,10 @@ def check_faces(faces: FaceSet) -> Report:
     copies, copy_findings = _check_copies(faces)
     classes, class_findings = _check_classes(faces)
     contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.parts()]
+    people, people_findings = _check_subjects(faces)
     blank = torch.cat(contrast).numpy() < MIN_CONTRAST
-    figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies}
-    findings = [*class_findings, *copy_findings, *(Finding("info", note) for note in faces.notes)]
+    figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies, **people}
+    findings = [*class_findings, *copy_findings, *people_findings, *(Finding("info", note) for note in faces.notes)]
     if blank.any():
         findings.append(Finding("error" if blank.mean() >= MAX_BLANK_SHARE else "warning",
                                 f"{_images(blank.sum())} ({blank.mean():.1%}) are blank or nearly so: no face can be "
@@ -201,6 +202,22 @@ def _check_copies(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]
         findings.append(Finding("info", f"{figures['near_groups']:,} groups join {_images(joined.sum())} that are "
                                 "near copies, not identical.", _examples(faces, joined)))
     return figures, findings
+
+
+def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
+    if faces.subjects is None:
+        return {}, [Finding("info", "The file names tell no subjects: whether one person stands in both train and test "
+                                    "cannot be known.")]
+    test, person = faces.split == "test", np.unique(faces.subjects, return_inverse=True)[1]
+    shared = test & _holds(person, ~test)
+    figures = {"subjects": _groups(person, test | ~test), "subjects_across": _groups(person, shared)}
+    if shared.any():
+        return figures, [Finding(
+            "warning", f"{_images(shared.sum())} of test ({shared.sum() / test.sum():.1%}) show persons, "
+            f"{figures['subjects_across']} of {figures['subjects']}, who also stand in train or val: scores tell about "
+            "known persons, not about new ones; divide the data by persons.", _examples(faces, shared))]
+    return figures, [Finding("info", f"The file names tell {figures['subjects']} subjects; none stands in both train "
+                                     "and test, so scores are subject-independent.")]
 
 
 def _distinct(group: np.ndarray, values: np.ndarray) -> np.ndarray:
