@@ -27,6 +27,6 @@ else:
 
 __all__ = [
     "ACTION_UNITS", "CLASS_SETS", "EMOTIONS", "IMAGE_SIZE", "PROTOTYPES", "REGIONS", "SPLITS", "VOTE_COLUMNS",
-    "FaceParams", "FaceSet", "augmented_pairs", "check_faces", "download_faces", "embedded_faces", "exact_groups", "load_faces",
-    "make_faces", "map_faces", "near_groups", "read_photograph", "render", "sample_params",
+    "FaceParams", "FaceSet", "augmented_pairs", "check_faces", "download_faces", "embedded_faces", "exact_groups",
+    "load_faces", "make_faces", "map_faces", "near_groups", "read_photograph", "render", "sample_params",
 ]

@@ -94,7 +94,8 @@ def check_faces(faces: FaceSet, augmented: bool = False) -> Report:
     altered, altered_findings = _check_augmented(faces) if augmented else ({}, [_NOT_ASKED])
     blank = torch.cat(contrast).numpy() < MIN_CONTRAST
     figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies, **altered, **people}
-    findings = [*class_findings, *copy_findings, *altered_findings, *people_findings, *(Finding("info", note) for note in faces.notes)]
+    findings = [*class_findings, *copy_findings, *altered_findings, *people_findings,
+                *(Finding("info", note) for note in faces.notes)]
     if blank.any():
         findings.append(Finding("error" if blank.mean() >= MAX_BLANK_SHARE else "warning",
                                 f"{_images(blank.sum())} ({blank.mean():.1%}) are blank or nearly so: no face can be "
@@ -224,15 +225,15 @@ def _check_augmented(faces: FaceSet) -> tuple[dict[str, int | float], list[Findi
     mirrored = pairs.loc[pairs["mirrored"], "first"].nunique()
     figures = {"augmented_test_images": int(copied.sum()), "mirrored_test_images": int(mirrored)}
     limits = Finding(
-        "info", f"Copies of train in test were looked for that are mirrored, rotated by up to {MAX_DEGREES:.0f}°, scaled "
-        f"by up to {MAX_SCALE:g} or shifted by up to {MAX_SHIFT:.0f} pixels; not those that are upside down, stretched, "
+        "info", f"Copies of train in test were looked for that are mirrored, rotated by up to {MAX_DEGREES:.0f}°, "
+        f"scaled by up to {MAX_SCALE:g} or shifted by up to {MAX_SHIFT:.0f} pixels; not those upside down, stretched, "
         "sheared, largely covered or negative, and a corner cut out and enlarged is often missed.")
     if not copied.any():
         return figures, [limits]
     return figures, [limits, Finding(
-        "warning", f"{_images(copied.sum())} of test ({copied.sum() / (~rest).sum():.1%}) are copies of images in train "
-        f"or val, shifted, rotated or cropped, {mirrored:,} of them mirrored; divide the data before it is augmented, "
-        "or leave them out.", _examples(faces, copied))]
+        "warning", f"{_images(copied.sum())} of test ({copied.sum() / (~rest).sum():.1%}) are copies of images in "
+        f"train or val, shifted, rotated or cropped, {mirrored:,} of them mirrored; divide the data before it is "
+        "augmented, or leave them out.", _examples(faces, copied))]
 
 
 def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:

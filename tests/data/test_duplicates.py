@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
-
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import affine, resized_crop
 
@@ -192,7 +191,7 @@ def test_of_one_set_each_pair_is_listed_once_and_no_image_with_itself(drawn):
     pairs = augmented_pairs(torch.cat([drawn[:20], drawn[:20].flip(-1), drawn[:5]]), block=7)
     listed = {frozenset(pair) for pair in pairs[["first", "second"]].to_numpy().tolist()}
     assert len(listed) == len(pairs) and all(len(pair) == 2 for pair in listed)
-    assert listed >= {frozenset((row, row + 20)) for row in range(20)} | {frozenset((row, row + 40)) for row in range(5)}
+    assert listed >= {frozenset((row, row + copy)) for copy, rows in ((20, 20), (40, 5)) for row in range(rows)}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -161,6 +161,20 @@ def test_persons_in_both_train_and_test_are_a_warning(names, shared):
     assert ("subject-independent" in texts(report, "info")) == (shared == 0)
 
 
+def test_augmented_copies_in_test_are_a_warning_where_they_are_asked_for():
+    faces = make_faces(60, test=30, seed=4)
+    images, test = faces.images.clone(), np.flatnonzero(faces.split == "test")
+    images[test[:3]] = images[:3].flip(-1)
+    images[test[3:5]] = torch.roll(images[3:5], (2, -1), (1, 2))
+    images[test[5]] = images[5]  # found as it is: not counted again
+    faces = dataclasses.replace(faces, images=images)
+    report, hasty = check_faces(faces, augmented=True), check_faces(faces)
+    assert report.figures["augmented_test_images"] == 5 and report.figures["mirrored_test_images"] == 3
+    assert "5 images of test (16.7%) are copies of images in train" in texts(report, "warning")
+    assert "not those upside down, stretched" in texts(report, "info")
+    assert "were not looked for" in texts(hasty, "info") and "augmented_test_images" not in hasty.figures
+
+
 def test_where_names_tell_no_person_the_check_says_that_it_cannot_know():
     report = check_faces(sound())
     assert "whether one person stands in both train and test cannot be known" in texts(report, "info")
