@@ -13,7 +13,6 @@ import argparse
 import time
 
 import numpy as np
-import pandas as pd
 import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
@@ -64,8 +63,8 @@ def main() -> None:
     faces = load_faces(options.data)
     different = np.unique(faces.near_groups, return_index=True)[1]
     images = faces.images[np.random.default_rng(0).permutation(different)[:options.images]]
-    shares = {name: found_share(images, change(images[:options.copies])) for name, change in CHANGES.items()}
-    print(pd.Series(shares, name="found").to_string(float_format="{:.1%}".format))
+    for name, change in CHANGES.items():
+        print(f"{name:<30}{found_share(images, change(images[:options.copies])):7.1%}", flush=True)
     start = time.perf_counter()
     pairs = augmented_pairs(images)
     seconds = time.perf_counter() - start

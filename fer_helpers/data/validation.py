@@ -223,7 +223,8 @@ def _check_augmented(faces: FaceSet) -> tuple[dict[str, int | float], list[Findi
     pairs = augmented_pairs(test.images, others.images)
     copied = np.isin(faces.ids, test.ids[pairs["first"].unique()])
     mirrored = pairs.loc[pairs["mirrored"], "first"].nunique()
-    figures = {"augmented_test_images": int(copied.sum()), "mirrored_test_images": int(mirrored)}
+    figures: dict[str, int | float] = {"augmented_test_images": int(copied.sum()),
+                                       "mirrored_test_images": int(mirrored)}
     limits = Finding(
         "info", f"Copies of train in test were looked for that are mirrored, rotated by up to {MAX_DEGREES:.0f}°, "
         f"scaled by up to {MAX_SCALE:g} or shifted by up to {MAX_SHIFT:.0f} pixels; not those upside down, stretched, "
@@ -242,7 +243,8 @@ def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Findin
                                     "cannot be known.")]
     test, person = faces.split == "test", np.unique(faces.subjects, return_inverse=True)[1]
     shared = test & _holds(person, ~test)
-    figures = {"subjects": _groups(person, test | ~test), "subjects_across": _groups(person, shared)}
+    figures: dict[str, int | float] = {"subjects": _groups(person, test | ~test),
+                                       "subjects_across": _groups(person, shared)}
     if shared.any():
         return figures, [Finding(
             "warning", f"{_images(shared.sum())} of test ({shared.sum() / test.sum():.1%}) show persons, "
