@@ -62,13 +62,16 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
     typer.echo(f"Faces are in {readers.download_faces(target, dataset)}; use them with FER_DATA={target}")
 
 
-@data_app.command("check", epilog=_examples("fer data check faces", "fer data check fer2013.csv --json"))
+@data_app.command("check", epilog=_examples("fer data check faces", "fer data check fer2013.csv --json",
+                                              "fer data check augmented --augmented"))
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or archive; empty as for --data.")] = "",
+               augmented: Annotated[bool, typer.Option("--augmented", help="Also find test images that are mirrored, "
+                                                       "shifted, rotated or cropped copies; takes minutes.")] = False,
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
     from .data import readers, validation
 
-    found = validation.check_faces(readers.load_faces(source))
+    found = validation.check_faces(readers.load_faces(source), augmented)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.table())
     if not found.ok:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ..files import hand_on
 
 if TYPE_CHECKING:
-    from .duplicates import exact_groups, near_groups
+    from .duplicates import augmented_pairs, exact_groups, near_groups
     from .emotions import ACTION_UNITS, CLASS_SETS, EMOTIONS, PROTOTYPES, REGIONS, VOTE_COLUMNS
     from .faceset import IMAGE_SIZE, SPLITS, FaceSet
     from .image_files import read_photograph
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .validation import check_faces
 else:
     __getattr__ = hand_on(__name__, {
-        "exact_groups": "duplicates", "near_groups": "duplicates",
+        "augmented_pairs": "duplicates", "exact_groups": "duplicates", "near_groups": "duplicates",
         "ACTION_UNITS": "emotions", "CLASS_SETS": "emotions", "EMOTIONS": "emotions", "PROTOTYPES": "emotions",
         "REGIONS": "emotions", "VOTE_COLUMNS": "emotions",
         "IMAGE_SIZE": "faceset", "SPLITS": "faceset", "FaceSet": "faceset",
@@ -28,6 +28,6 @@ else:
 
 __all__ = [
     "ACTION_UNITS", "CLASS_SETS", "EMOTIONS", "IMAGE_SIZE", "PROTOTYPES", "REGIONS", "SPLITS", "VOTE_COLUMNS",
-    "FaceParams", "FaceSet", "check_faces", "download_faces", "embedded_faces", "exact_groups", "load_faces",
-    "make_faces", "map_faces", "near_groups", "read_photograph", "render", "sample_params",
+    "FaceParams", "FaceSet", "augmented_pairs", "check_faces", "download_faces", "embedded_faces", "exact_groups",
+    "load_faces", "make_faces", "map_faces", "near_groups", "read_photograph", "render", "sample_params",
 ]

@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 
 from ..files import FerError, digest
-from .duplicates import PART, exact_groups, near_groups
+from .duplicates import PART, exact_groups, join_groups, near_groups
 from .emotions import REGIONS, VOTE_COLUMNS, class_set
+from .subjects import subjects_of
 
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
@@ -23,6 +24,7 @@ OPTIONAL = ("votes", "action_units", "regions")
 #: Images of a set on disk that may be read into memory at once: half a gigabyte.
 MAX_IN_MEMORY = 200_000
 _PIXELS = ("images", "regions")
+_DRAWS = 200  # of persons to validate on
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +143,14 @@ class FaceSet:
             return np.asarray(parent.near_groups[index])
         return near_groups(self.images, exact=self.groups)
 
+    @functools.cached_property
+    def subjects(self) -> np.ndarray | None:
+        """str array (N,): whose face each image shows, or None where the names (`subjects.subject_of`) do not tell."""
+        if "_origin" in vars(self):  # of the whole set: names of a part must not tell what those of the set do not
+            parent, index = vars(self)["_origin"]
+            return None if parent.subjects is None else np.asarray(parent.subjects[index])
+        return subjects_of(self.ids)
+
     def take(self, index: np.ndarray) -> FaceSet:
         """The images at ``index`` (int or bool array), in that order."""
         index = np.asarray(index)
@@ -193,16 +203,21 @@ class FaceSet:
         """Move a stratified ``fraction`` of train to "val", near copies staying together.
 
         Whole groups of near copies (`duplicates.near_groups`; of exact ones, in a very large set) are drawn class by
-        class, so no picture stands on both sides. Any earlier validation split is merged back first.
+        class, so no picture stands on both sides. Where `subjects` are known, whole persons are drawn, and of
+        `_DRAWS` draws the one is taken that is fairest to the classes. Any earlier validation split is merged back
+        first.
 
         Raises
         ------
         FerError
-            If ``fraction`` is outside (0, 1) or a class has one group only. One without any stays without.
+            If ``fraction`` is outside (0, 1), or a class has one group or person only. One without any stays without.
         """
         _check_fraction(fraction)
         pool = np.flatnonzero(self.split != "test")
         group, labels = self.near_groups[pool], self.labels.numpy()[pool]
+        if self.subjects is not None:
+            group = join_groups(group, pd.factorize(self.subjects[pool])[0])
+            return self._move_to_validation(pool, np.isin(group, self._draw_people(group, labels, fraction, seed)))
         # A group belongs to the class of its first member: conflicting labels must not split it.
         first = np.unique(group, return_index=True)[1]
         size = np.bincount(group)
@@ -219,8 +234,30 @@ class FaceSet:
             wanted = fraction * (labels == label).sum()
             take = int(np.searchsorted(np.cumsum(size[own]), wanted)) + 1
             chosen.extend(own[:min(take, len(own) - 1)])
+        return self._move_to_validation(pool, np.isin(group, chosen))
+
+    def _draw_people(self, group: np.ndarray, labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+        """Of the groups 0..G-1 those to validate on, about ``fraction`` of the images of every class."""
+        counts = np.zeros((group.max(initial=-1) + 1, len(self.classes)), int)
+        np.add.at(counts, (group, labels), 1)
+        if (alone := (counts > 0).sum(0) == 1).any():
+            raise FerError(f"{self.source}: one person alone shows {self.classes[alone.argmax()]}, too few for a "
+                           "validation split by persons; add images or choose another class setting")
+        present, random = counts.sum(0) > 0, np.random.default_rng(seed)
+        best, chosen = np.inf, np.arange(0)
+        for _ in range(_DRAWS):
+            order = random.permutation(len(counts))
+            size = np.cumsum(counts[order].sum(1))[:-1]  # one group at least stays in train
+            drawn = order[:np.abs(size - fraction * len(labels)).argmin() + 1] if len(size) else order[:0]
+            shares = counts[drawn].sum(0)[present] / counts.sum(0)[present]
+            unfair = np.abs(shares - fraction).sum() + len(shares) * ((shares == 0) | (shares == 1)).sum()
+            if unfair < best:
+                best, chosen = unfair, drawn
+        return chosen
+
+    def _move_to_validation(self, pool: np.ndarray, chosen: np.ndarray) -> FaceSet:
         split = self.split.astype("<U5")
-        split[pool] = np.where(np.isin(group, chosen), "val", "train")
+        split[pool] = np.where(chosen, "val", "train")
         return self._view(split=split)
 
     def split_last(self, fraction: float) -> FaceSet:

@@ -253,6 +253,8 @@ def _complete_splits(faces: FaceSet) -> FaceSet:
         faces, rare = _set_aside(faces)
         note = "There is no test split: a fifth of each class was set aside as test, near copies kept together" + (
             f", but for {', '.join(rare)}, of which there is one image." if rare else ".")
+        if faces.subjects is not None:
+            note = "There is no test split: about a fifth was set aside as test, all images of a person kept together."
     else:
         note = "There is no test split: the validation images serve as test."
     return dataclasses.replace(faces, split=np.where(faces.split == "val", "test", faces.split),

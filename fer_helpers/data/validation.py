@@ -12,7 +12,7 @@ import torch
 from scipy.stats import fisher_exact
 
 from ..metrics.intervals import holm
-from .duplicates import MOST_COMPARED
+from .duplicates import MAX_DEGREES, MAX_SCALE, MAX_SHIFT, MOST_COMPARED, augmented_pairs
 from .faceset import FaceSet
 from .tables import DOUBT
 
@@ -73,23 +73,29 @@ class Report:
         return "\n".join(lines)
 
 
-def check_faces(faces: FaceSet) -> Report:
+def check_faces(faces: FaceSet, augmented: bool = False) -> Report:
     """Check every image and label of ``faces``, all splits together. Takes seconds for 30,000 images.
+
+    With ``augmented`` it also looks for test images that are mirrored, shifted, rotated or cropped copies of images
+    outside test (`duplicates.augmented_pairs`), a warning; that takes about a minute for the images of FER2013.
 
     Errors, which make `Report.ok` False: no images at all; a class without train or without test images; blank images
     (standard deviation below `MIN_CONTRAST`) if they are 1% or more, because that is a broken conversion, while the
     few of FER2013 are a property of the data. Warnings: fewer blank images, test images that also stand in train or
     val, exact copies with different labels, classes of very unequal size, or whose shares in train and test are
-    unlike (`check_class_shares`). Copies within a split are information.
+    unlike (`check_class_shares`), persons (`FaceSet.subjects`) in both train and test. Copies within a split are
+    information, and so is that the names tell no persons.
     """
     if len(faces) == 0:
         return Report(faces.source, pd.DataFrame(), {"images": 0}, (Finding("error", "There are no images."),))
     copies, copy_findings = _check_copies(faces)
     classes, class_findings = _check_classes(faces)
     contrast = [part.flatten(1).float().std(1, correction=0) for part in faces.parts()]
+    people, people_findings = _check_subjects(faces)
+    altered, altered_findings = _check_augmented(faces) if augmented else ({}, [_NOT_ASKED])
     blank = torch.cat(contrast).numpy() < MIN_CONTRAST
-    figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies}
-    findings = [*class_findings, *copy_findings, *_doubts(faces),
+    figures = {"images": len(faces), **classes, "blank_images": int(blank.sum()), **copies, **altered, **people}
+    findings = [*class_findings, *copy_findings, *altered_findings, *people_findings, *_doubts(faces),
                 *(Finding("info", note) for note in faces.notes if not note.startswith(DOUBT))]
     if blank.any():
         findings.append(Finding("error" if blank.mean() >= MAX_BLANK_SHARE else "warning",
@@ -208,6 +214,50 @@ def _check_copies(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]
         findings.append(Finding("info", f"{figures['near_groups']:,} groups join {_images(joined.sum())} that are "
                                 "near copies, not identical.", _examples(faces, joined)))
     return figures, findings
+
+
+_NOT_ASKED = Finding("info", "Mirrored, shifted, rotated and cropped copies were not looked for: fer data check "
+                             "--augmented does.")
+
+
+def _check_augmented(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
+    rest = faces.split != "test"
+    if rest.sum() > MOST_COMPARED:
+        return {}, [Finding("info", f"More than {MOST_COMPARED:,} images in train are too many to look for mirrored, "
+                                    "shifted, rotated and cropped copies of them.")]
+    others, test = faces.take(rest), faces.take(~rest & ~_holds(faces.near_groups, rest))
+    pairs = augmented_pairs(test.images, others.images)
+    copied = np.isin(faces.ids, test.ids[pairs["first"].unique()])
+    mirrored = pairs.loc[pairs["mirrored"], "first"].nunique()
+    figures: dict[str, int | float] = {"augmented_test_images": int(copied.sum()),
+                                       "mirrored_test_images": int(mirrored)}
+    limits = Finding(
+        "info", f"Copies of train in test were looked for that are mirrored, rotated by up to {MAX_DEGREES:.0f}°, "
+        f"scaled by up to {MAX_SCALE:g} or shifted by up to {MAX_SHIFT:.0f} pixels; not those upside down, stretched, "
+        "sheared, largely covered or negative, and a corner cut out and enlarged is often missed.")
+    if not copied.any():
+        return figures, [limits]
+    return figures, [limits, Finding(
+        "warning", f"{_images(copied.sum())} of test ({copied.sum() / (~rest).sum():.1%}) are copies of images in "
+        f"train or val, shifted, rotated or cropped, {mirrored:,} of them mirrored; divide the data before it is "
+        "augmented, or leave them out.", _examples(faces, copied))]
+
+
+def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
+    if faces.subjects is None:
+        return {}, [Finding("info", "The file names tell no subjects: whether one person stands in both train and test "
+                                    "cannot be known.")]
+    test, person = faces.split == "test", np.unique(faces.subjects, return_inverse=True)[1]
+    shared = test & _holds(person, ~test)
+    figures: dict[str, int | float] = {"subjects": _groups(person, test | ~test),
+                                       "subjects_across": _groups(person, shared)}
+    if shared.any():
+        return figures, [Finding(
+            "warning", f"{_images(shared.sum())} of test ({shared.sum() / test.sum():.1%}) show persons, "
+            f"{figures['subjects_across']} of {figures['subjects']}, who also stand in train or val: scores tell about "
+            "known persons, not about new ones; divide the data by persons.", _examples(faces, shared))]
+    return figures, [Finding("info", f"The file names tell {figures['subjects']} subjects; none stands in both train "
+                                     "and test, so scores are subject-independent.")]
 
 
 def _distinct(group: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from conftest import easy_images
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import affine, resized_crop
 
-from fer_helpers.data.duplicates import exact_groups, near_groups
+from fer_helpers.data.duplicates import augmented_pairs, exact_groups, join_groups, near_groups
 from fer_helpers.data.synthetic import make_faces
 
 LABELS = np.arange(21) % 7
@@ -132,3 +134,73 @@ def test_near_groups_do_not_depend_on_the_block_size():
 def test_groups_of_no_image_and_of_one(count):
     images = easy_images(np.zeros(count, dtype=int))
     assert exact_groups(images).tolist() == near_groups(images).tolist() == list(range(count))
+
+
+# ---------------------------------------------------------------- copies that were augmented
+
+@pytest.fixture(scope="module")
+def drawn():
+    return make_faces(300, seed=5).images
+
+
+def moved(images: torch.Tensor, degrees: float = 0, x: int = 0, y: int = 0, scale: float = 1) -> torch.Tensor:
+    """As torchvision augments: clockwise, then to the right and down, black where nothing was."""
+    return affine(images, degrees, [x, y], scale, [0, 0], InterpolationMode.BILINEAR)
+
+
+@pytest.mark.parametrize(("change", "least"), [
+    (lambda images: images.flip(-1), 0.95),
+    (lambda images: relit(images.flip(-1), 0.7, 20), 0.95),
+    (lambda images: moved(images, x=1), 0.95),
+    (lambda images: moved(images, x=-3, y=3), 0.95),
+    (lambda images: moved(images, y=-3), 0.95),
+    (lambda images: moved(images.flip(-1), x=2, y=-1), 0.95),
+    (lambda images: moved(images, degrees=10), 0.8),
+    (lambda images: moved(images.flip(-1), degrees=-10), 0.8),
+    (lambda images: resized_crop(images, 2, 3, 44, 44, [48, 48]), 0.8),
+], ids=["mirrored", "mirrored and relit", "1 px", "3 px both ways", "3 px", "mirrored and shifted", "10°",
+        "mirrored and 10°", "cropped"])
+def test_augmented_copies_are_found_among_hundreds_of_faces(drawn, change, least):
+    pairs = augmented_pairs(change(drawn[:100]), drawn)
+    own = pairs["first"] == pairs["second"]
+    assert own.sum() >= least * 100
+    assert (~own).sum() <= 1
+
+
+def test_different_faces_are_no_augmented_copies_of_each_other(drawn):
+    assert len(augmented_pairs(drawn)) <= 1
+
+
+def test_a_pair_tells_what_was_done_to_its_second_image(drawn):
+    original = drawn[:1]
+    for copy, expected in [(original.flip(-1), (True, 0, 1, 0, 0)), (moved(original, x=3, y=-2), (False, 0, 1, 3, -2)),
+                           (moved(original, degrees=10), (False, 10, 1, 0, 0)),
+                           (moved(original.flip(-1), degrees=-8, x=2), (True, -8, 1, 2, 0)),
+                           (moved(original, scale=1.1), (False, 0, 1.1, 0, 0))]:
+        pair = augmented_pairs(copy, original).iloc[0]
+        assert tuple(pair[["mirrored", "degrees", "scale", "x", "y"]]) == pytest.approx(expected, abs=0.5)
+        assert abs(pair["scale"] - expected[2]) < 0.02 and pair["correlation"] >= 0.95
+
+
+def test_what_is_beyond_the_limits_is_not_called_a_copy(drawn):
+    for copies in (moved(drawn[:40], degrees=30), drawn[:40].flip(-2), 255 - drawn[:40], moved(drawn[:40], x=12)):
+        assert augmented_pairs(copies, drawn[:40]).empty
+
+
+def test_of_one_set_each_pair_is_listed_once_and_no_image_with_itself(drawn):
+    pairs = augmented_pairs(torch.cat([drawn[:20], drawn[:20].flip(-1), drawn[:5]]), block=7)
+    listed = {frozenset(pair) for pair in pairs[["first", "second"]].to_numpy().tolist()}
+    assert len(listed) == len(pairs) and all(len(pair) == 2 for pair in listed)
+    assert listed >= {frozenset((row, row + copy)) for copy, rows in ((20, 20), (40, 5)) for row in range(rows)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_hardly_any_or_blank_images_have_no_augmented_copies(count):
+    blank = torch.full((count, 48, 48), 7, dtype=torch.uint8)
+    assert augmented_pairs(blank).empty and augmented_pairs(blank, blank).empty
+    assert {"first", "second", "mirrored", "correlation"} <= set(augmented_pairs(blank))
+
+
+def test_join_groups_joins_what_either_grouping_joins():
+    assert join_groups(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 3])).tolist() == [0, 0, 0, 1, 2]
+    assert join_groups(np.empty(0, int), np.empty(0, int)).tolist() == []

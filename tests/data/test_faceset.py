@@ -326,6 +326,63 @@ def test_a_class_that_train_lacks_stays_without_validation_images(faces):
     assert (counts.drop("fear")["val"] == 4).all()
 
 
+# ---------------------------------------------------------------- persons
+
+CK_PLUS = "S{person:03d}_{label:03d}_{frame:08d}"
+KDEF = "{session}F{person:02d}{code}{angle}"
+
+
+def named_after(pattern: str, persons: int = 12, split: str = "train") -> FaceSet:
+    """Two images of each person and emotion, named as the data set of that pattern names them."""
+    codes, rows = ("AN", "DI", "AF", "HA", "SA", "SU", "NE"), []
+    for person in range(1, persons + 1):
+        rows += [(label, pattern.format(person=person, label=label, frame=copy, session="AB"[copy], code=codes[label],
+                                        angle="S")) for label in range(7) for copy in range(2)]
+    labels = np.array([label for label, _ in rows])
+    images = torch.randint(256, (len(rows), 48, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return replaced(face_set(labels, [split] * len(rows), images), ids=np.array([name for _, name in rows]))
+
+
+@pytest.mark.parametrize("pattern", [CK_PLUS, KDEF])
+@pytest.mark.parametrize("fraction", [0.1, 0.25])
+def test_a_person_stands_on_one_side_only_and_every_class_on_both(pattern, fraction):
+    faces = named_after(pattern)
+    for seed in range(3):
+        parts = faces.split_validation(fraction, seed)
+        sides = [set(parts.subjects[parts.split == side]) for side in ("train", "val")]
+        assert len(faces.subjects) == len(faces) and not sides[0] & sides[1] and len(sides[0] | sides[1]) == 12
+        assert len(sides[1]) == round(12 * fraction) and (parts.counts()[["train", "val"]] > 0).all(axis=None)
+        assert parts.split.tolist() == faces.split_validation(fraction, seed).split.tolist()
+
+
+def test_a_copy_joins_the_persons_it_is_called_after():
+    faces = named_after(CK_PLUS, persons=4)
+    images = faces.images.clone()
+    images[20] = images[0]  # of the second person and the first
+    parts = replaced(faces, images=images).split_validation(0.5, seed=1)
+    assert len(set(parts.split[np.isin(parts.subjects, ["S001", "S002"])])) == 1
+
+
+def test_a_draw_of_persons_gives_rare_classes_to_both_sides():
+    faces = named_after(CK_PLUS)
+    rare = faces.take((faces.labels != EMOTIONS.index("disgust")).numpy() | np.isin(faces.subjects, ["S003", "S008"]))
+    assert (rare.split_validation(0.25).counts()["val"] > 0).all()
+
+
+def test_a_class_that_one_person_shows_cannot_be_split_by_persons():
+    faces = named_after(KDEF)
+    alone = faces.take((faces.labels != EMOTIONS.index("fear")).numpy() | (faces.subjects == "F03"))
+    with pytest.raises(FerError, match="tiny: one person alone shows fear"):
+        alone.split_validation()
+
+
+def test_views_keep_the_persons_of_the_whole(faces):
+    named = named_after(CK_PLUS)
+    assert named.take(np.array([30, 2])).subjects.tolist() == ["S003", "S001"]
+    mixed = replaced(named, ids=np.array([*named.ids[:-1], "somebody"]))
+    assert mixed.subjects is mixed.take(np.arange(3)).subjects is faces.subjects is None
+
+
 # ---------------------------------------------------------------- the last in folder order
 
 def rows_of(counts: dict[str, int], test: int = 1) -> FaceSet:

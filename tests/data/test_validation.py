@@ -148,6 +148,39 @@ def test_near_copies_are_found_beyond_the_exact_ones():
     assert report.figures["nearly_leaked_test_images"] == 1 and report.figures["leaked_test_images"] == 0
 
 
+@pytest.mark.parametrize(("names", "shared"), [
+    (["S001_001_00000001", "S001_001_00000002", "S002_001_00000001", "S002_002_00000009"], 0),
+    (["S001_001_00000001", "S002_001_00000002", "S001_003_00000001", "S003_002_00000009"], 1),
+    (["KA.AN1.39", "KL.FE1.40", "KL.AN1.41", "KA.FE2.42"], 2),
+])
+def test_persons_in_both_train_and_test_are_a_warning(names, shared):
+    faces = dataclasses.replace(sound(4), ids=np.array(names))
+    report = check_faces(faces)
+    assert report.figures["subjects_across"] == shared and report.figures["subjects"] == len(set(faces.subjects))
+    assert (f"{shared} image{'' if shared == 1 else 's'} of test" in texts(report, "warning")) == (shared > 0)
+    assert ("subject-independent" in texts(report, "info")) == (shared == 0)
+
+
+def test_augmented_copies_in_test_are_a_warning_where_they_are_asked_for():
+    faces = make_faces(60, test=30, seed=4)
+    images, test = faces.images.clone(), np.flatnonzero(faces.split == "test")
+    images[test[:3]] = images[:3].flip(-1)
+    images[test[3:5]] = torch.roll(images[3:5], (2, -1), (1, 2))
+    images[test[5]] = images[5]  # found as it is: not counted again
+    faces = dataclasses.replace(faces, images=images)
+    report, hasty = check_faces(faces, augmented=True), check_faces(faces)
+    assert report.figures["augmented_test_images"] == 5 and report.figures["mirrored_test_images"] == 3
+    assert "5 images of test (16.7%) are copies of images in train" in texts(report, "warning")
+    assert "not those upside down, stretched" in texts(report, "info")
+    assert "were not looked for" in texts(hasty, "info") and "augmented_test_images" not in hasty.figures
+
+
+def test_where_names_tell_no_person_the_check_says_that_it_cannot_know():
+    report = check_faces(sound())
+    assert "whether one person stands in both train and test cannot be known" in texts(report, "info")
+    assert "subjects" not in report.figures
+
+
 @pytest.mark.parametrize(("count", "level"), [(50, "error"), (400, "warning")])
 def test_blank_images_are_an_error_only_from_one_percent_on(count, level):
     faces = sound(count)
