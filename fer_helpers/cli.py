@@ -247,20 +247,23 @@ class Format(enum.StrEnum):
 def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, films or folders.")],
             run: Annotated[str, typer.Option(help="Name or folder of a run; without it the shipped network.")] = "",
             store: Store = None,
-            detector: Annotated[str, typer.Option(help="retinaface, cascade or auto.")] = "auto",
-            form: Annotated[Format, typer.Option("--format", help="json and csv give one line a picture or face.")]
+            detector: Annotated[str, typer.Option(help="retinaface (frontal faces and others, from 60 "
+                                                "pixels in width), cascade (large frontal ones) or auto.")] = "auto",
+            form: Annotated[Format, typer.Option("--format", help="json gives a line a picture, csv a line a face.")]
             = Format.text,
             out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures, NAME.fer.png.")] = None,
             attribution: Annotated[bool, typer.Option(help="Show there what spoke for each answer.")] = False,
             every: Annotated[float, typer.Option(help="Seconds between the frames of a film.", min=0)] = 1.0) -> None:
     """Find the faces of photographs and name their expressions.
 
-    An answer below the threshold of confidence is "unsure". Nothing leaves this machine.
+    An answer below the threshold of confidence is "unsure". Nothing leaves this machine. Faces are numbered by size,
+    which says nothing of who they are; in a film "track" follows a face from one look to the next.
     """
     from tqdm.auto import tqdm
 
     from .inference import loading
     from .inference import photographs as album
+    from .inference.films import Tracker
 
     network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
     drawings = album.Drawings(out, photos, files) if out else None
@@ -268,9 +271,12 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
     typer.echo(album.MEANING, err=True)
     for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
         try:
+            tracker = Tracker()
             for seconds, picture in album.frames(path, every):
                 found = album.predict(picture, network, detector)
-                write(path, seconds, [one.to_dict() for one in found])
+                tracks = [{}] * len(found) if seconds is None else [
+                    {"track": number} for number in tracker.track([one.face.box for one in found])]
+                write(path, seconds, [one.to_dict() | track for one, track in zip(found, tracks, strict=True)])
                 if drawings:
                     drawings.save(path, seconds, picture, found, network if attribution else None)
         except FerError as error:  # one bad picture in a folder must not cost the answers for the others
@@ -282,31 +288,30 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
 
 def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | None, list[dict[str, Any]]], None]:
     """Prints the faces of one picture, at once: whoever reads a pipe gets them while the rest is worked on."""
-    table = csv.writer(sys.stdout)
+    columns = ["file", "seconds", "face", "track", "left", "top", "right", "bottom", "detection_score", "answer",
+               "most_probable", "confidence", *classes]
+    table = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
     if form == Format.csv:
-        table.writerow(["file", "seconds", "face", "left", "top", "right", "bottom", "detection_score", "answer",
-                        "most_probable", "confidence", *classes])
+        table.writeheader()
 
     def write(path: Path, seconds: float | None, faces: list[dict[str, Any]]) -> None:
         when = {} if seconds is None else {"seconds": round(seconds, 3)}
         if form == Format.json:
             typer.echo(json.dumps({"file": str(path)} | when | {"faces": faces}))
-            return
-        if form == Format.text:
+        elif form == Format.csv:
+            # A name need not be text; and a picture without a face is looked at, too.
+            look = {"file": str(path).encode(errors="backslashreplace").decode()} | when
+            table.writerows([look | {"face": number} | dict(zip(columns[4:8], face["box"], strict=True))
+                             | face["probabilities"] | face for number, face in enumerate(faces, 1)] or [look])
+            sys.stdout.flush()
+        else:
             where = printable(str(path)) + ("" if seconds is None else f" at {seconds:.3f} s")
             typer.echo(f"{where}: {len(faces) or 'no'} face{'s' if len(faces) != 1 else ''} found")
-        for number, face in enumerate(faces, 1):
-            ranked = sorted(face["probabilities"].items(), key=lambda item: -item[1])
-            if form == Format.text:
+            for number, face in enumerate(faces, 1):
+                ranked = sorted(face["probabilities"].items(), key=lambda item: -item[1])
                 left, top, right, bottom = face["box"]
                 typer.echo(f"  {number}. {face['answer']:<9}  " + ", ".join(f"{name} {value:.0%}" for name, value in
                            ranked[:3]) + f"   at ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f})")
-            else:
-                named = str(path).encode(errors="backslashreplace").decode()  # a name need not be text
-                table.writerow([named, "" if seconds is None else round(seconds, 3), number, *face["box"],
-                                face["detection_score"], face["answer"], face["most_probable"], face["confidence"],
-                                *face["probabilities"].values()])
-                sys.stdout.flush()
 
     return write
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import easy_faces, fer, fer_here
+from typer.testing import CliRunner
 
 from fer_helpers.cli import app
 from fer_helpers.experiments.notebooks import find_notebooks, notebook_defaults
 from fer_helpers.files import FerError
+from fer_helpers.inference.detection import SMALLEST_FACE
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.methods import configure
 from fer_helpers.training.runs import train_run
@@ -130,3 +132,8 @@ def test_a_run_that_is_not_there_is_named_and_nothing_is_advised_against_it(comm
         assert f"{name}: is no finished run; fer runs lists them" in str(done.exception)
     other = fer_here("publish", next(store.iterdir()).name, "--store", store, cwd=tmp_path)
     assert "is a 7-class simple_cnn; publish a 7-class compact network" in str(other.exception)
+
+
+def test_the_help_of_predict_says_how_small_a_face_may_be():
+    shown = CliRunner().invoke(app, ["predict", "--help"]).stdout
+    assert f"{SMALLEST_FACE} pixels" in " ".join(shown.replace("│", " ").split())

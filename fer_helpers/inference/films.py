@@ -3,12 +3,14 @@ is a film, too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image, ImageSequence
+from torchvision.ops import box_iou
 
 from ..data.image_files import MAX_IMAGE_PIXELS
 from ..files import FerError, check_file, explain_os_errors, needs_extra
@@ -21,6 +23,7 @@ ANIMATIONS = (".gif", ".webp")
 #: What ffmpeg may take a file for: films. Play lists, which it would follow to other files and addresses, are none.
 _OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,mpegts,flv,ogg,mpeg,mpegvideo",
             "protocol_whitelist": "file"}
+_SAME = 0.3  # intersection over union of two boxes of one face, one look apart
 _CLOSE = 1e-4  # seconds: time stamps of a few formats are thousandths, and due times are sums of floats
 
 
@@ -103,3 +106,29 @@ def _due(frames: Iterable[tuple[float, T]], every_seconds: float) -> Iterator[tu
         if seconds >= due - _CLOSE:
             yield seconds, frame
             due = ((seconds + _CLOSE) // every_seconds + 1) * every_seconds if every_seconds else seconds
+
+
+class Tracker:
+    """Numbers the faces of a film, 1 and up: a face keeps its number while its box overlaps that of the look before.
+
+    Where somebody went is not known: who leaves and comes back has another number, and so has all the world after a
+    cut.
+    """
+
+    def __init__(self) -> None:
+        self.boxes, self.numbers, self.count = torch.zeros(0, 4), list[int](), 0
+
+    def track(self, boxes: Sequence[tuple[float, float, float, float]]) -> list[int]:
+        """The numbers of this look's ``boxes``, left, top, right, bottom in pixels."""
+        found = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        overlap, numbers = box_iou(found, self.boxes), [0] * len(found)
+        while overlap.numel() and overlap.max() > _SAME:
+            face, before = divmod(int(overlap.argmax()), len(self.boxes))
+            numbers[face] = self.numbers[before]
+            overlap[face], overlap[:, before] = 0, 0
+        for face, number in enumerate(numbers):
+            if not number:
+                self.count += 1
+                numbers[face] = self.count
+        self.boxes, self.numbers = found, numbers
+        return numbers

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fer_helpers.files import FerError
-from fer_helpers.inference.films import animation_frames, film_frames
+from fer_helpers.inference.films import Tracker, animation_frames, film_frames
 
 av = pytest.importorskip("av")
 WIDTH, HEIGHT = 160, 96
@@ -101,3 +101,16 @@ def test_a_play_list_is_no_film(tmp_path, text):
         (tmp_path / f"list{suffix}").write_text(text)
         with pytest.raises(FerError, match="is no readable film"):
             list(film_frames(tmp_path / f"list{suffix}"))
+
+
+def test_a_face_keeps_its_number_while_it_moves_little_and_ranks_change():
+    tracker, left, right = Tracker(), (0, 0, 100, 100), (300, 0, 380, 80)
+    assert tracker.track([left, right]) == [1, 2]
+    assert tracker.track([(310, 5, 420, 115), (10, 5, 105, 100)]) == [2, 1]  # who came nearer is now first
+    assert tracker.track([]) == [] and tracker.track([left]) == [3]
+
+
+def test_two_faces_never_share_a_number():
+    tracker = Tracker()
+    tracker.track([(0, 0, 100, 100)])
+    assert sorted(tracker.track([(5, 0, 105, 100), (0, 5, 100, 105)])) == [1, 2]

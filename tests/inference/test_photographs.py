@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,16 @@ def test_the_command_prints_json_and_csv_that_agree(portrait, film):
     assert [row["answer"] for row in rows] == [face["answer"] for line in lines for face in line["faces"]]
     assert [float(row["happiness"]) for row in rows] == [face["probabilities"]["happiness"] for line in lines
                                                        for face in line["faces"]]
+    assert [row["track"] for row in rows] == [str(face.get("track", "")) for line in lines for face in line["faces"]]
+
+
+def test_a_look_without_a_face_has_its_row_in_csv(tmp_path):
+    for name in ("empty.png", "wall.jpg"):
+        Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(tmp_path / name)
+    done = CliRunner().invoke(app, ["predict", str(tmp_path), "--format", "csv"])
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [Path(row["file"]).name for row in rows] == ["empty.png", "wall.jpg"]
+    assert {row["face"] for row in rows} == {row["answer"] for row in rows} == {""}
 
 
 def test_the_command_tells_what_it_saw_what_it_does_not_mean_and_keeps_a_picture(portrait, tmp_path):
