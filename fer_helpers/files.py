@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 
 #: Bytes of a JSON file: a hundred times what any of ours has. Parsed, a byte can become twenty.
-MOST_JSON = 2 << 20
+MAX_JSON = 2 << 20
 #: Bytes of a YAML file: a plan of ten thousand runs. Parsed, a byte takes a hundred.
-MOST_YAML = 1 << 20
-_DEEPEST, _MOST_VALUES = 20, 100_000  # lists in lists, and values, of a YAML file
+MAX_YAML = 1 << 20
+_DEEPEST, _MAX_VALUES = 20, 100_000  # lists in lists, and values, of a YAML file
 _LONGEST = 6000  # characters of a message: a path may have 4,096
 
 
@@ -118,14 +118,14 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str, fix: str) -> Any:
-    """Parse a JSON file of at most `MOST_JSON` bytes, its numbers finite; ``fix`` is what to tell the user when it is
+    """Parse a JSON file of at most `MAX_JSON` bytes, its numbers finite; ``fix`` is what to tell the user when it is
     missing or broken (`FerError`)."""
     path = Path(path)
     if not os.path.lexists(path):
         raise FerError(f"{path}: is missing; {fix}")
     try:
         with explain_os_errors(path, "reading"):
-            text = check_file(path, MOST_JSON).read_text(encoding="utf-8")
+            text = check_file(path, MAX_JSON).read_text(encoding="utf-8")
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
@@ -135,10 +135,10 @@ def read_json(path: Path | str, fix: str) -> Any:
 
 
 def read_yaml(path: Path | str, fix: str) -> Any:
-    """Parse a YAML file of at most `MOST_YAML` bytes, plain values of at most some 100,000 once its aliases are written
+    """Parse a YAML file of at most `MAX_YAML` bytes, plain values of at most some 100,000 once its aliases are written
     out; ``fix`` is what to tell the user when it is missing or something else (`FerError`)."""
     with explain_os_errors(path, "reading"):
-        data = check_file(path, MOST_YAML).read_bytes()
+        data = check_file(path, MAX_YAML).read_bytes()
     try:
         text, depth = data.decode("utf-8"), 0
         for token in yaml.scan(text):  # deep brackets take the loader hours
@@ -147,7 +147,7 @@ def read_yaml(path: Path | str, fix: str) -> Any:
                       - isinstance(token, yaml.BlockEndToken | yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken))
             if depth > _DEEPEST:
                 raise ValueError("lists in lists in lists")
-        if _values(yaml.compose(text), {}) > _MOST_VALUES:
+        if _values(yaml.compose(text), {}) > _MAX_VALUES:
             raise ValueError("aliases that stand for too many values")
         return yaml.safe_load(text)
     except Exception as error:  # odd numbers, dates and tags break the loader in many ways
@@ -162,7 +162,7 @@ def _values(node: yaml.Node | None, known: dict[yaml.Node, int]) -> int:
     if node is None:
         return 0
     if node not in known:
-        known[node] = _MOST_VALUES + 1  # to whom meets it within itself
+        known[node] = _MAX_VALUES + 1  # to whom meets it within itself
         parts = [] if isinstance(node, yaml.ScalarNode) else node.value
         known[node] = 1 + sum(_values(one, known) for part in parts
                               for one in (part if isinstance(part, tuple) else [part]))

@@ -39,7 +39,7 @@ from fer_helpers.data import mapped
 from fer_helpers.data.image_files import read_photograph
 from fer_helpers.data.readers import load_faces
 from fer_helpers.experiments.sweeps import read_plan
-from fer_helpers.files import MOST_JSON, FerError, check_file, printable, read_json
+from fer_helpers.files import MAX_JSON, FerError, check_file, printable, read_json
 from fer_helpers.inference.loading import find_run
 from fer_helpers.inference.photographs import frames
 from fer_helpers.report import results
@@ -50,7 +50,7 @@ from tests.data.test_readers import absurd_png, files_below
 pytestmark = [pytest.mark.hostile, pytest.mark.filterwarnings("ignore"),  # Pillow warns of what it then refuses
               pytest.mark.skipif(os.name != "posix", reason="pipes, devices and links as POSIX has them")]
 #: MiB that the worst input may take beside what the package takes itself; README.md states it.
-MOST_MEMORY = 1536
+MAX_MEMORY = 1536
 ENOUGH = 10_000
 
 
@@ -584,7 +584,7 @@ def bombs(root: Path, lay: Callable[[str, Path], Path]) -> None:
     for name, text in (("settings", "config.json"), ("weights", "weights.safetensors"),
                        ("predictions", "predictions.csv"), ("history", "history.csv"), ("metrics", "metrics.json")):
         sparse(lay("weights", root / name) / "one" / text)
-    (lay("weights", root / "brackets") / "one" / "metrics.json").write_text("[" + "[]," * (MOST_JSON // 3 - 2) + "[]]")
+    (lay("weights", root / "brackets") / "one" / "metrics.json").write_text("[" + "[]," * (MAX_JSON // 3 - 2) + "[]]")
     (lay("weights", root / "header") / "one" / "weights.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
     (place("laughs") / "plan.yaml").write_text(laughs())
     (place("merged laughs") / "plan.yaml").write_text(laughs(merge=True))
@@ -637,7 +637,7 @@ def read_bombs(root: Path, told: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is told by Linux")
 def test_little_that_would_become_much_is_refused_before_it_does(folder, lay, tmp_path):
     """One after the other in a process of its own, whose resident memory each may raise by 128 MiB; a picture as large
-    as they may be, which is read, by `MOST_MEMORY`."""
+    as they may be, which is read, by `MAX_MEMORY`."""
     bombs(folder, lay)
     if not (child := os.fork()):
         try:
@@ -652,5 +652,5 @@ def test_little_that_would_become_much_is_refused_before_it_does(folder, lay, tm
     told = {name: one for name, *one in map(json.loads, (tmp_path / "told").read_text().splitlines())}
     assert set(told) == {path.name for path in folder.iterdir()}
     largest = told.pop("largest picture")
-    assert largest[1] == "read" and largest[0] <= MOST_MEMORY, largest
+    assert largest[1] == "read" and largest[0] <= MAX_MEMORY, largest
     assert {name: one for name, one in told.items() if one[1] != "refused" or one[0] > 128} == {}

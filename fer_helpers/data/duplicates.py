@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import connected_components
 #: Images looked at or written at a time where all of them may be more than memory holds.
 PART = 4096
 #: Images beyond which near copies are not looked for: comparing every pair takes minutes here, hours of two millions.
-MOST_COMPARED = 200_000
-_MOST_CORRELATIONS = 1 << 26  # held at a time, a quarter of a gigabyte
+MAX_COMPARED = 200_000
+_MAX_CORRELATIONS = 1 << 26  # held at a time, a quarter of a gigabyte
 
 #: What `augmented_pairs` looks for, in degrees, as a scale, and in pixels of 48.
 MAX_DEGREES, MAX_SCALE, MAX_SHIFT = 15.0, 1.3, 8.0
@@ -61,15 +61,15 @@ def near_groups(images: torch.Tensor, min_correlation: float = 0.98, block: int 
 
     Returns
     -------
-    int64 array (N,). Of more than `MOST_COMPARED` different images it only joins exact copies.
+    int64 array (N,). Of more than `MAX_COMPARED` different images it only joins exact copies.
     """
     count = len(images)
     exact = exact_groups(images) if exact is None else exact
     # One representative per exact group: comparing copies with everything again would find nothing new.
     keep = torch.from_numpy(np.unique(exact, return_index=True)[1])
-    if not 0 < len(keep) <= MOST_COMPARED:
+    if not 0 < len(keep) <= MAX_COMPARED:
         return exact
-    block = min(block, max(_MOST_CORRELATIONS // len(keep), 1))
+    block = min(block, max(_MAX_CORRELATIONS // len(keep), 1))
     thumbs = torch.cat([_standardise(F.adaptive_avg_pool2d(part[:, None].float(), 8))
                         for part in map(images.__getitem__, keep.split(PART))])
     pairs = []
@@ -134,7 +134,7 @@ def augmented_pairs(images: torch.Tensor, others: torch.Tensor | None = None, mi
         halves = torch.cat([_halve(part) for part in others.split(PART)])
         basis = _principal_gradients(halves[::len(halves) // PART + 1])
         known = torch.cat([_describe(part, basis) for part in halves.split(PART)])
-        for rows in torch.arange(len(images)).split(max(min(block, _MOST_CORRELATIONS // len(others)), 1)):
+        for rows in torch.arange(len(images)).split(max(min(block, _MAX_CORRELATIONS // len(others)), 1)):
             first, second, pose = _propose(rows, _halve(images[rows]), known, basis, itself)
             for shrink, rounds, least in ((_halve, 8, _MIN_CANDIDATE), (_detail, 6, min_correlation)):
                 pose, correlation = _align(shrink(images[first]), shrink(others[second]), pose, rounds)

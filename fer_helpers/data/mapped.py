@@ -24,7 +24,7 @@ from .faceset import IMAGE_SIZE, OPTIONAL, FaceSet
 MANIFEST = "faces.json"
 WRITE_AGAIN = "write it again into another folder with fer data cache"
 _IMAGES, _REGIONS, _COLUMNS = "images.npy", "regions.npy", "columns.npz"
-_MOST_OF_FACE = 4096  # bytes of `columns.npz` for a face: 300 usually, more where names are long
+_MAX_BYTES_OF_FACE = 4096  # bytes of `columns.npz` for a face: 300 usually, more where names are long
 _FORMAT = 1
 
 
@@ -118,7 +118,7 @@ def open_mapped(folder: Path | str, source: str = "") -> FaceSet:
             raise ValueError(f"{sorted(foreign)[0]!r} is none of its files")
         for name in {_IMAGES, _COLUMNS, *manifest["files"]}:
             _check(folder / name, manifest["files"][name])
-        check_unpacked(folder / _COLUMNS, (1 << 20) + _MOST_OF_FACE * manifest["images"])
+        check_unpacked(folder / _COLUMNS, (1 << 20) + _MAX_BYTES_OF_FACE * manifest["images"])
         with np.load(folder / _COLUMNS, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
         known: dict[str, Any] = {name: torch.from_numpy(columns[name]) for name in OPTIONAL if name in columns}

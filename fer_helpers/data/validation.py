@@ -12,7 +12,7 @@ import torch
 from scipy.stats import fisher_exact
 
 from ..metrics.intervals import holm
-from .duplicates import MAX_DEGREES, MAX_SCALE, MAX_SHIFT, MOST_COMPARED, augmented_pairs
+from .duplicates import MAX_COMPARED, MAX_DEGREES, MAX_SCALE, MAX_SHIFT, augmented_pairs
 from .faceset import FaceSet
 from .tables import DOUBT
 
@@ -207,8 +207,8 @@ def _check_copies(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]
             "info", f"{figures['exact_groups']:,} groups of identical images hold {_images(copied.sum())}; "
             f"{figures['exact_groups_in_train']:,} repeat within train and val, {figures['exact_groups_in_test']:,} "
             f"within test, {figures['exact_groups_across']:,} across.", _examples(faces, copied)))
-    if exact.max() >= MOST_COMPARED:
-        findings.append(Finding("info", f"More than {MOST_COMPARED:,} different images are too many to compare each "
+    if exact.max() >= MAX_COMPARED:
+        findings.append(Finding("info", f"More than {MAX_COMPARED:,} different images are too many to compare each "
                                 "with each: near copies were not looked for, exact ones were."))
     if joined.any():
         findings.append(Finding("info", f"{figures['near_groups']:,} groups join {_images(joined.sum())} that are "
@@ -222,8 +222,8 @@ _NOT_ASKED = Finding("info", "Mirrored, shifted, rotated and cropped copies were
 
 def _check_augmented(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
     rest = faces.split != "test"
-    if rest.sum() > MOST_COMPARED:
-        return {}, [Finding("info", f"More than {MOST_COMPARED:,} images in train are too many to look for mirrored, "
+    if rest.sum() > MAX_COMPARED:
+        return {}, [Finding("info", f"More than {MAX_COMPARED:,} images in train are too many to look for mirrored, "
                                     "shifted, rotated and cropped copies of them.")]
     others, test = faces.take(rest), faces.take(~rest & ~_holds(faces.near_groups, rest))
     pairs = augmented_pairs(test.images, others.images)

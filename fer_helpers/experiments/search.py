@@ -17,7 +17,7 @@ from ..training.runs import Run
 #: The file of a store that remembers its searches. A journal, as sqlite's locks fail on network file systems.
 JOURNAL = "search.log"
 #: Bytes of it: a hundred thousand trials. Optuna reads all of it, and takes some ten times as much memory.
-MOST_JOURNAL = 64 << 20
+MAX_JOURNAL = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class GridSearch:
             store.mkdir(parents=True, exist_ok=True)
             try:
                 if path.exists():
-                    check_file(path, MOST_JOURNAL)
+                    check_file(path, MAX_JOURNAL)
                 self.study = optuna.create_study(
                     storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))), load_if_exists=True,
                     direction="maximize", study_name=digest(*sorted(grid), length=8),

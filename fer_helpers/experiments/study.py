@@ -48,7 +48,7 @@ from ..training.trainer import Diverged
 PLAN, RESULTS = "data/study.yaml", "data/results/study"
 #: Columns of trials.csv: identity of the trial's configuration, what was tried, what validation said of its best epoch.
 TRIAL = ["trial", "name", "settings", "val_loss", "val_accuracy", "seconds"]
-_MOST_RUNS = 1000  # trainings of an entry
+_MAX_RUNS = 1000  # trainings of an entry
 #: Operations a second of a processor that nothing is recorded of yet; of all of FER2013's train split.
 _SPEED, _TRAIN = 1e11, (3995, 436, 4097, 7215, 4830, 3171, 4965)
 
@@ -141,8 +141,8 @@ def _entry(group: str, values: dict[str, Any]) -> Entry:
                                                     ("repeat", tuple)) if key in values}
     rest = {key: value for key, value in values.items() if key not in own}
     axes = {key: value for key, value in rest.items() if isinstance(value, list)}
-    if not 0 < math.prod(map(len, axes.values())) <= _MOST_RUNS:
-        raise FerError(f"its lists combine to none or to more than {_MOST_RUNS} trainings; write others")
+    if not 0 < math.prod(map(len, axes.values())) <= _MAX_RUNS:
+        raise FerError(f"its lists combine to none or to more than {_MAX_RUNS} trainings; write others")
     entry = Entry(group, settings={key: value for key, value in rest.items() if key not in axes}, axes=axes, **own)
     for number, chosen in enumerate(entry.trials or [{}]):
         configs = [*_configs(entry, chosen), *([_trial(entry, number)] if entry.trials else [])]

@@ -24,7 +24,7 @@ TEXTS = Path(__file__).parent / "texts"
 STYLES = ("action_units", "everyday")
 
 _REINSTALL = "install fer_helpers again"
-_MOST_BYTES = 16 << 20  # of embeddings: of ten thousand sentences
+_MAX_BYTES = 16 << 20  # of embeddings: of ten thousand sentences
 
 
 def encode(sentences: Sequence[str], encoder: str | None = None) -> torch.Tensor:
@@ -155,7 +155,7 @@ def _embedded(classes: tuple[str, ...], style: str, folder: Path | str) -> tuple
     table, path = _sentences(folder), Path(folder) / "emotions.safetensors"
     fix = f"run python -m fer_helpers.models.text_embeddings {folder}"
     try:
-        with safetensors.safe_open(check_file(path, _MOST_BYTES), "pt") as file:
+        with safetensors.safe_open(check_file(path, _MAX_BYTES), "pt") as file:
             known, embedded = (file.metadata() or {}).get("digest"), file.get_tensor("embeddings").float()
     except Exception as error:  # safetensors knows types that torch has not, and raises what the dictionary does
         raise FerError(f"{path}: cannot be read ({error}); {_REINSTALL}, or {fix}") from error

@@ -51,7 +51,7 @@ PACKED = "predictions.csv.gz"
 RESULTS = "data/results"
 RETRAIN = "move the run's folder elsewhere and train it again"
 #: Bytes of a run's table that are read: predictions on a million images. In memory it takes up to ten times that.
-MOST_TABLE = 128 << 20
+MAX_TABLE = 128 << 20
 _WIDEST = 1 << 16  # bytes of a table's first line: pandas takes a kilobyte for each column
 _ENVIRONMENT: dict[str, Any] = {
     "data": str, "data_fingerprint": str, "images": dict, "device": str, "precision": str, "best_epoch": int,
@@ -428,16 +428,16 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """`pandas.read_csv` of a file of at most `MOST_TABLE` bytes; ``ValueError`` if it is no table, or lacks the columns
+    """`pandas.read_csv` of a file of at most `MAX_TABLE` bytes; ``ValueError`` if it is no table, or lacks the columns
     in ``dtype`` where these are given, or rows of them."""
     with explain_os_errors(path, "reading"), _table_file(path) as file:
         header, rows, size = file.readline(_WIDEST), 0, 0
         for part in iter(lambda: file.read(1 << 20), b""):
             rows, size = rows + part.count(b"\n"), size + len(part)
-            if size > MOST_TABLE:
-                raise ValueError(f"it unpacks to more than {MOST_TABLE:,} bytes")
+            if size > MAX_TABLE:
+                raise ValueError(f"it unpacks to more than {MAX_TABLE:,} bytes")
         # Each cell takes eight bytes in memory and one in the file, its comma, unless rows are left unfinished.
-        if len(header) == _WIDEST or rows * (header.count(b",") + 1) > MOST_TABLE:
+        if len(header) == _WIDEST or rows * (header.count(b",") + 1) > MAX_TABLE:
             raise ValueError("its first line is too long for its length")
         file.seek(0)
         table = pd.read_csv(file, encoding="utf-8", **options)
@@ -452,7 +452,7 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 def _table_file(path: Path) -> Iterator[BinaryIO]:
     """The file, unpacked as it is read where it is packed; ``ValueError`` if its packing is damaged."""
     try:
-        with check_file(path, MOST_TABLE).open("rb") as file:
+        with check_file(path, MAX_TABLE).open("rb") as file:
             yield gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file  # type: ignore[misc]
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"its packing is damaged: {error}") from error

@@ -576,7 +576,7 @@ def test_packed_predictions_that_are_damaged_are_named(damage, packed):
 @pytest.mark.parametrize("content", [bytes(3 << 20), b"a,b\n" * (1 << 20), b"a,b\n" + b"1" * (3 << 20)],
                          ids=["zeros", "lines", "one line"])
 def test_packed_predictions_that_unpack_to_too_much_are_named(content, packed, monkeypatch):
-    monkeypatch.setattr(runs, "MOST_TABLE", 1 << 20)  # as a bomb for 128 MiB would take a while to make
+    monkeypatch.setattr(runs, "MAX_TABLE", 1 << 20)  # as a bomb for 128 MiB would take a while to make
     (packed.folder / PACKED).write_bytes(gzip.compress(content))
     with pytest.raises(FerError, match=r"predictions\.csv\.gz: .*unpacks to more than 1,048,576 bytes.*train it again"):
         _ = packed.predictions
