@@ -89,7 +89,7 @@ audit: $(READY)
 	esac; exit $$code
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None
 
 # The same run as the report's, so that the repository and the report cannot differ.
 notebooks: $(READY)
