@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import FerError, explain_os_errors, write_atomic
+from ..files import FerError, explain_os_errors, write_atomic, write_json
 
 #: How an output says that it is a widget.
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -137,6 +137,8 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits:
     # Not beside the target: who is killed leaves this folder behind.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         unfinished, stderr = Path(folder) / target.name, Path(folder) / "stderr.txt"
+        paths = [_own_kernel(Path(folder)), own.get("JUPYTER_PATH")]
+        own["JUPYTER_PATH"] = os.pathsep.join(filter(None, paths))
         with stderr.open("w") as file:
             process = subprocess.Popen(
                 [sys.executable, "-c", _PAPERMILL, str(limits.memory), str(notebook), str(unfinished),
@@ -158,6 +160,14 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits:
 def absolute(data: str) -> str:
     """A kernel may start in another folder, so a path must not depend on this one."""
     return str(Path(data).resolve()) if data and Path(data).exists() else data
+
+
+def _own_kernel(folder: Path) -> str:
+    """A path of Jupyter's where "python3" is this interpreter: elsewhere it may be that of another environment."""
+    kernel = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+              "display_name": "Python 3 (ipykernel)", "language": "python"}
+    write_json(folder / "jupyter" / "kernels" / "python3" / "kernel.json", kernel)
+    return str(folder / "jupyter")
 
 
 def _watch(process: subprocess.Popen[bytes], seconds: float, cancelled: Callable[[], bool]) -> str:
