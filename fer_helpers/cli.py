@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import enum
+import io
 import json
 import os
 import shutil
@@ -433,6 +434,9 @@ def _single(pairs: list[str] | None) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of ``fer``: exit code 0 done, 1 found errors or failed, 2 could not be understood or read."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or a pipe may know fewer letters than we write
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except FerError as error:

@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import os
+import re
 import stat
 import tempfile
 import zipfile
@@ -56,6 +57,12 @@ def explain_os_errors(path: Path | str, doing: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         fix = "free some space or choose another folder" if error.errno == 28 else "check the path and the disk"
         raise FerError(f"{path}: {reason} while {doing}; {fix}") from error
+
+
+def refuse_address(path: Path | str) -> None:
+    """`FerError` if ``path`` is an address, in a network or a cloud: nothing is fetched unasked."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise FerError(f"{path}: is an address, and nothing is fetched; download it and give the file")
 
 
 def check_file(path: Path | str, most: int | None = None) -> Path:

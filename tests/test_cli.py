@@ -137,3 +137,16 @@ def test_a_run_that_is_not_there_is_named_and_nothing_is_advised_against_it(comm
 def test_the_help_of_predict_says_how_small_a_face_may_be():
     shown = CliRunner().invoke(app, ["predict", "--help"]).stdout
     assert f"{SMALLEST_FACE} pixels" in " ".join(shown.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["data", "check"]], ids=" ".join)
+def test_output_that_has_not_all_letters_is_whole(words, tmp_path):
+    done = fer(*words, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "Traceback" not in done.stderr and len(done.stdout) > 500
+
+
+@pytest.mark.parametrize("words", [["predict", "https://example.org/a.jpg"], ["data", "check", "s3://faces/fer2013.csv"]])
+def test_an_address_is_not_fetched_and_the_way_out_told(words, tmp_path):
+    done = fer(*words, cwd=tmp_path)
+    assert done.returncode == 2 and "nothing is fetched; download it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from posixpath import basename, dirname, splitext
 from typing import BinaryIO
 
-from ..files import FerError, explain_os_errors, read_yaml
+from ..files import FerError, explain_os_errors, read_yaml, refuse_address
 from .containers import AGAIN, Files, list_folder, open_archive, stamp_of
 from .emotions import EMOTIONS, canonical
 from .image_files import PICTURES, is_picture
@@ -92,6 +92,7 @@ def open_source(path: Path) -> Iterator[Files]:
         If ``path`` is missing or something else, holds more than faces need, or, as an archive, is damaged or not to be
         trusted.
     """
+    refuse_address(path)
     with explain_os_errors(path, "reading"):
         mode = path.stat().st_mode if path.exists() else 0
     if not mode:

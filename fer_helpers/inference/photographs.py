@@ -20,7 +20,7 @@ from PIL import Image
 from ..data.containers import is_litter
 from ..data.emotions import CLASS_SETS
 from ..data.image_files import PICTURES, read_photograph
-from ..files import FerError, check_file, digest, needs_extra, write_atomic
+from ..files import FerError, check_file, digest, needs_extra, refuse_address, write_atomic
 from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces
 from .films import ANIMATIONS, FILMS, animation_frames, film_frames
@@ -116,6 +116,7 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
     """
     files = []
     for path in map(Path, paths):
+        refuse_address(path)
         if os.path.isdir(path):  # unlike Path.is_dir, also of a name that no disk could hold
             own = sorted(inside for inside in path.rglob("*") if inside.suffix.lower() in PICTURES + FILMS
                          and not any(map(is_litter, inside.relative_to(path).parts))
