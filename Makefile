@@ -1,6 +1,7 @@
 # Needs only Python >= 3.11, make and the package registry; everything else goes into $(VENV).
 #   make report [FER_DATA=folder|csv|zip] [PROFILE=full]    execute all notebooks, write report/index.html
-#   make test   [FER_DATA=…] [JOBS=4]                       package tests, then every notebook
+#   make test   [FER_DATA=…] [JOBS=4]                       package tests but for nightly ones, then every notebook
+#   make test-all [FER_DATA=…] [JOBS=4]                     the same with nightly ones
 #   make test-fast [JOBS=4]                             what takes moments of the package tests, for the loop of work
 #   make test-ui                                         the report and JupyterLab in Chromium, which it needs
 #   make study FER_DATA=…                                train what is missing of the recorded runs; hours
@@ -34,7 +35,7 @@ endif
 # anything else runs on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install report study test test-fast test-ui lint constraints audit lab notebooks clean
+.PHONY: help install report study test test-all test-fast test-ui lint constraints audit lab notebooks clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -52,14 +53,15 @@ report: $(READY)
 study: $(READY)
 	$(BIN)/fer study
 
-test: lint
-	$(PYTEST) -n $(JOBS) tests --ignore tests/ui
+test: SELECTED := -m "not nightly"
+test test-all: lint
+	$(PYTEST) -n $(JOBS) $(SELECTED) tests --ignore tests/ui
 	# Committed outputs belong to the embedded faces; a store of its own, so that every run is trained here and now.
 	store=$$(mktemp -d) && trap 'rm -rf "$$store"' EXIT && \
 	  env -u FER_DATA FER_RUNS="$$store" TQDM_DISABLE=1 $(PYTEST) -n logical --nbval-lax notebooks
 
 test-fast: $(READY)
-	$(PYTEST) -n $(JOBS) -m "not slow and not cluster and not hostile" tests --ignore tests/ui
+	$(PYTEST) -n $(JOBS) -m "not nightly and not slow and not cluster and not hostile" tests --ignore tests/ui
 
 test-ui: $(READY)
 	$(BIN)/python -m pytest tests/ui

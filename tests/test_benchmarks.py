@@ -16,7 +16,7 @@ from fer_helpers.training import methods
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.runs import train_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 TINY = TrainConfig(arch="simple_cnn", epochs=1, batch_size=16, val_fraction=0.2, augmentation="standard",
                    precision="fp32", optimizer="adam", lr=1e-3, train_limit=48)
 

@@ -87,8 +87,9 @@ def test_without_extras_it_trains_lists_predicts_and_annotates(core, folder, tmp
 
 @pytest.mark.parametrize(("extra", "arguments"), [
     ("report", ["findings"]), ("report", ["report"]), ("sweep", ["sweep", "epochs=1"]),
-    ("export", ["export", "--data", "faces"]), ("download", ["data", "download", "new"]),
-    ("lab", ["predict", "photo.png", "--out", "a", "--attribution"])])
+    pytest.param("export", ["export", "--data", "faces"], marks=pytest.mark.nightly),
+    ("download", ["data", "download", "new"]),
+    pytest.param("lab", ["predict", "photo.png", "--out", "a", "--attribution"], marks=pytest.mark.nightly)])
 def test_a_missing_extra_is_named_in_one_line(core, folder, tmp_path, extra, arguments):
     photograph(tmp_path)
     (tmp_path / "faces").symlink_to(folder)

@@ -45,7 +45,8 @@ def test_a_look_up_would_be_seen(home):
 @pytest.mark.parametrize("arguments", [
     ["predict", "photo.png", "--out", "answers", "--attribution"],
     ["export", "--onnx", "faces.onnx", "--data", "faces"],
-    ["train", "arch=simple_cnn", "epochs=1", "batch_size=32", "--data", "faces"]], ids=lambda words: words[0])
+    pytest.param(["train", "arch=simple_cnn", "epochs=1", "batch_size=32", "--data", "faces"],
+                 marks=pytest.mark.nightly)], ids=lambda words: words[0])
 def test_a_command_looks_nothing_up_and_leaves_nothing_at_home(home, folder, arguments):
     (home.parent / "faces").symlink_to(folder)
     done = alone("-c", "from fer_helpers.cli import main; main()", *arguments, home=home)

@@ -79,6 +79,7 @@ def test_ssh(own, here, run, tmp_path):
     finished(own)
 
 
+@pytest.mark.nightly
 def test_slurm(own, here, run, tmp_path):
     (tmp_path / "dask").mkdir()
     (tmp_path / "dask" / "jobqueue.yaml").write_text(here(block("yaml", "jobqueue")))
@@ -96,6 +97,7 @@ def test_slurm(own, here, run, tmp_path):
     assert "--nthreads 1" in job and "--resources GPU=1" in job
 
 
+@pytest.mark.nightly
 def test_kubernetes(own, here, run, tmp_path):
     documents = list(yaml.safe_load_all(here(block("yaml", "Deployment"))))
     assert [one["kind"] for one in documents] == ["Deployment", "Service", "Deployment", "Job"]

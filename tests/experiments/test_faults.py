@@ -38,6 +38,7 @@ def wait_for_workers(cluster, count: int) -> None:
 
 # --- what a notebook may do ---
 
+@pytest.mark.nightly
 def test_notebooks_that_raise_or_die_are_tried_again_unless_that_is_hopeless(experiment):
     own = experiment(
         6, seed0=["raise ValueError('once')"], seed1=["raise ValueError('always')"] * 9, seed2=["os._exit(3)"],
@@ -80,6 +81,7 @@ def test_the_run_of_a_killed_worker_is_done_by_another(experiment, tmp_path):
     assert [len(own.tries(seed)) for seed in own.seeds] == [2, 2, 1, 1]
 
 
+@pytest.mark.nightly
 @pytest.mark.cluster
 def test_a_scheduler_that_goes_away_ends_the_sweep_which_then_goes_on_elsewhere(experiment, tmp_path):
     own = experiment(2, seed0=[], seed1=[SLOWLY])
@@ -111,11 +113,13 @@ def interrupted(own: Experiment, number: int, *options: object) -> None:
     assert list(table["status"]) == ["skipped", "finished", "finished"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)],
+                         ids=lambda number: number.name)
 def test_a_client_that_ends_takes_its_notebooks_along_and_goes_on_later(number, experiment):
     interrupted(experiment(3, seed0=[], seed1=[SLOWLY], seed2=[SLOWLY]), number, "--jobs", 2)
 
 
+@pytest.mark.nightly
 @pytest.mark.cluster
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_it_does_on_a_cluster_too(number, experiment, tmp_path):

@@ -166,6 +166,7 @@ def test_data_check_prints_a_table_or_json_and_fails_on_errors(folder, tmp_path)
     assert bad.exit_code == 1 and "are blank" in bad.stdout
 
 
+@pytest.mark.nightly
 def test_every_method_runs_from_the_workhorse(folder, tmp_path, short_workhorse):
     """One after the other in one kernel: starting another for each would take most of the time."""
     notebook = nbformat.read(short_workhorse, 4)

@@ -168,7 +168,8 @@ def test_an_empty_picture_and_an_unknown_detector_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "face"), [(6000, 100), (3000, 80), (1500, 60)])
+@pytest.mark.parametrize(("width", "face"), [
+    pytest.param(6000, 100, marks=pytest.mark.nightly), (3000, 80), (1500, 60)])
 def test_small_faces_of_a_large_photograph_are_found_once_each(width, face):
     pytest.importorskip("retinaface")
     head = Image.fromarray(astronaut()).crop((120, 0, 330, 260))  # its face is 101 pixels wide

@@ -51,7 +51,8 @@ def test_the_file_tells_how_to_read_it(shipped):
 
 
 @pytest.mark.parametrize("arch, options", [
-    ("simple_cnn", {}), ("vgg16", {}), ("resnet50", {"tta": "ten_crop"}), ("compact", {"head": "attention"}),
+    ("simple_cnn", {"tta": "ten_crop"}), pytest.param("vgg16", {}, marks=pytest.mark.nightly),
+    pytest.param("resnet50", {"tta": "ten_crop"}, marks=pytest.mark.nightly), ("compact", {"head": "attention"}),
     ("compact", {"head": "regions"}), ("compact", {"cbam": True})])
 def test_every_network_can_be_exported(tmp_path, arch, options):
     config = TrainConfig(arch=arch, classes=3, **options)

@@ -69,6 +69,7 @@ def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path
     assert [json.loads((folder / "environment.json").read_text())["processes"] for folder in (one, two)] == [1, 2]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_path):
     on_disk = Path(map_faces(data, tmp_path / "mapped", progress=False).source)
@@ -81,7 +82,8 @@ def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_pat
         np.testing.assert_allclose(weights[1][name], value, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "told_to_stop"])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)],
+                         ids=["lost", "told_to_stop"])
 @pytest.mark.slow
 def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, data, tmp_path):
     process = launch(2, data, tmp_path, "arch=simple_cnn", "epochs=400")
@@ -100,6 +102,7 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
     assert not (found[0].parent / "metrics.json").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(data, tmp_path):
     process = launch(2, data, tmp_path, "arch=simple_cnn", "batch_size=33")
