@@ -101,7 +101,7 @@ def interrupted(own: Experiment, number: int, *options: object) -> None:
     own.wait_for_try(1)
     own.wait_for_try(2)
     command.send_signal(number)
-    _, said = command.communicate(timeout=60)
+    _, said = command.communicate(timeout=240)  # to tell what is finished it imports torch, which others may do, too
     assert command.returncode == (-9 if number == signal.SIGKILL else 130), said
     none_left(own)
     assert own.intact() == {0} and not own.leftovers()

@@ -231,7 +231,7 @@ def test_an_evaluation_comes_back_from_json_as_it_was(case):
 def test_incomplete_metrics_are_refused():
     whole = evaluate(*answers(0), CLASS_SETS[6], bootstraps=20).to_dict()
     for name in whole:
-        with pytest.raises(FerError, match="metrics are incomplete.*train it again"):
+        with pytest.raises(FerError, match="metrics are incomplete.*train the run again"):
             Evaluation.from_dict({key: value for key, value in whole.items() if key != name})
         with pytest.raises(FerError, match="metrics are incomplete"):
             Evaluation.from_dict(whole | {name: 3})

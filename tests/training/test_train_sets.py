@@ -104,7 +104,7 @@ def test_all_is_the_set_as_it_is(faces):
     assert {missing_classes(name) for name in ("all", "no-copies", "test-augmented")} == {()}
 
 
-@pytest.mark.parametrize("name", ["", "half", "Original", "without-", "without-joy", "without-fear+", "fear", None, 3,
+@pytest.mark.parametrize("name", ["", "half", "originals", "without-", "without-joy", "without-fear+", "fear", None, 3,
                                   "without-fear+fear", "without-fear neutral", "without-fear+joy", ["all"], "a\nb"])
 def test_an_unknown_train_set_is_refused_with_the_choices(name, faces):
     for ask in (missing_classes, lambda name: select_train(faces, name), lambda name: TrainConfig(train_set=name)):
