@@ -64,7 +64,7 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
 
 
 @data_app.command("check", epilog=_examples("fer data check faces", "fer data check fer2013.csv --json",
-                                              "fer data check augmented --augmented"))
+                                              "fer data check faces --augmented"))
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or archive; empty as for --data.")] = "",
                augmented: Annotated[bool, typer.Option("--augmented", help="Also find test images that are mirrored, "
                                                        "shifted, rotated or cropped copies; takes minutes.")] = False,

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
 from torchvision.ops import box_iou
 
 from ..data.image_files import MAX_IMAGE_PIXELS
-from ..files import FerError, check_file, explain_os_errors, needs_extra
+from ..files import FerError, check_file, needs_extra
 
 T = TypeVar("T")
 #: How films are recognised: by their names, as whatever else a folder holds must not be opened as one.
@@ -55,23 +55,24 @@ def film_frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float,
 
 
 def animation_frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float, np.ndarray]]:
-    """As `film_frames`, of a GIF or WebP; nothing if it does not move.
+    """As `film_frames`, of a GIF or WebP; nothing if it does not move, or is another picture under such a name.
 
     Raises
     ------
     FerError
         If the file cannot be read.
     """
-    with explain_os_errors(path, "reading"):
-        try:
-            with Image.open(check_file(path), formats=("GIF", "WEBP")) as image:
-                if getattr(image, "n_frames", 1) > 1 and image.width * image.height <= MAX_IMAGE_PIXELS:
-                    for seconds, frame in _due(_timed(image), every_seconds):
-                        yield seconds, np.asarray(frame.convert("RGB"))
-        except OSError:
-            raise
-        except Exception as error:  # Pillow's plugins raise ValueError, SyntaxError, EOFError and more on bad files
-            raise FerError(f"{path}: is no readable image ({error}); save it again") from error
+    try:
+        with Image.open(check_file(path), formats=("GIF", "WEBP")) as image:
+            if getattr(image, "n_frames", 1) > 1 and image.width * image.height <= MAX_IMAGE_PIXELS:
+                for seconds, frame in _due(_timed(image), every_seconds):
+                    yield seconds, np.asarray(frame.convert("RGB"))
+    except UnidentifiedImageError:
+        return
+    except FerError:
+        raise
+    except Exception as error:  # Pillow's plugins raise OSError, ValueError, EOFError and more on bad files
+        raise FerError(f"{path}: is no readable image ({error}); save it again") from error
 
 
 def _timed(image: Image.Image) -> Iterator[tuple[float, Image.Image]]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fer_helpers.files import FerError
 from fer_helpers.inference.films import Tracker, animation_frames, film_frames
+from fer_helpers.inference.photographs import frames
 
 av = pytest.importorskip("av")
 WIDTH, HEIGHT = 160, 96
@@ -114,3 +115,19 @@ def test_two_faces_never_share_a_number():
     tracker = Tracker()
     tracker.track([(0, 0, 100, 100)])
     assert sorted(tracker.track([(5, 0, 105, 100), (0, 5, 100, 105)])) == [1, 2]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("saved.webp", "JPEG"), ("renamed.gif", "PNG")])
+def test_a_still_picture_under_the_name_of_an_animation_is_a_picture(tmp_path, name, kind):
+    Image.fromarray(shade(1)).save(tmp_path / name, format=kind)
+    (seconds, picture), = frames(tmp_path / name)
+    assert seconds is None and picture.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("name", ["cut.gif", "cut.webp"])
+def test_an_animation_cut_short_is_named_as_a_picture_that_cannot_be_read(tmp_path, name):
+    pictures = [Image.fromarray(np.random.default_rng(n).integers(0, 255, (90, 90, 3), np.uint8)) for n in range(3)]
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=1000)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:2000])
+    with pytest.raises(FerError, match=r"cut\.\w+: is no readable image"):
+        list(frames(tmp_path / name))

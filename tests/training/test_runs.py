@@ -366,9 +366,12 @@ def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
     assert not list(full_disk.glob("runs/*/.*"))
 
 
-def start_training(config: TrainConfig, faces: FaceSet, store: Path) -> multiprocessing.Process:
+def stopped_training(config: TrainConfig, faces: FaceSet, store: Path) -> multiprocessing.Process:
+    """A process that holds the lock of a run and is stopped after its first epoch or so."""
     process = multiprocessing.get_context("spawn").Process(target=train_run, args=(config, faces, store, "cpu", False))
     process.start()
+    wait_for(store / run_id(config, faces) / "checkpoint.pt", process)
+    os.kill(process.pid, signal.SIGSTOP)
     return process
 
 
@@ -376,9 +379,7 @@ def test_of_two_processes_one_trains_a_run_and_the_other_waits_for_it(leaky, tmp
     """The second asks while the first, which holds the lock, is stopped: it neither trains nor gives up."""
     config = replace(TINY, epochs=4)
     folder = tmp_path / run_id(config, leaky)
-    first = start_training(config, leaky, tmp_path)
-    wait_for(folder / "checkpoint.pt", first)
-    os.kill(first.pid, signal.SIGSTOP)
+    first = stopped_training(config, leaky, tmp_path)
     epochs = len(read_history(folder / "checkpoint.pt"))
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(train, config, leaky, tmp_path)
@@ -392,10 +393,7 @@ def test_of_two_processes_one_trains_a_run_and_the_other_waits_for_it(leaky, tmp
 
 def test_who_waits_for_a_run_whose_process_is_killed_goes_on_at_once(leaky, tmp_path):
     config = replace(TINY, epochs=2)
-    folder = tmp_path / run_id(config, leaky)
-    first = start_training(config, leaky, tmp_path)
-    wait_for(folder / "checkpoint.pt", first)
-    os.kill(first.pid, signal.SIGSTOP)
+    first = stopped_training(config, leaky, tmp_path)
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(train, config, leaky, tmp_path)
         time.sleep(0.5)
