@@ -19,7 +19,6 @@ from typing import Annotated, Any
 import typer
 
 # All else is imported by the command that uses it: torch takes seconds, and workers of a sweep import this module too.
-from .data.emotions import CLASS_SETS
 from .files import FerError, bar_options, needs_extra, printable, write_atomic
 from .training.settings import explain_settings, read_settings
 
@@ -268,7 +267,7 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
 
     network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
     drawings = album.Drawings(out, photos, files) if out else None
-    write = _printer(form, CLASS_SETS[network.config.classes])
+    write = _printer(form, network.config.class_names)
     typer.echo(album.MEANING, err=True)
     for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
         try:
@@ -391,7 +390,8 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
         amounts = {name: float(amount) for name, amount in (entry.split("=") for entry in resource or [])}
     except (ValueError, KeyError) as error:
         raise FerError(f"sweep: {error}; write limits as 4GiB and 90min, resources as GPU=1") from error
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # how a cluster ends a job
+    # How a cluster ends a job. Not the handler of SIGINT, which a shell may have had ignored (nohup, &).
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         table = sweeps.sweep(axes, data, store, sweeps.Cluster(scheduler, jobs, amounts, retries), limits,
                              search=Search(search, sampler, prune) if search else None)

@@ -256,5 +256,13 @@ def template(folder, tmp_path_factory) -> Run:
 
 @pytest.fixture
 def experiment(tmp_path, folder, template):
-    return lambda seeds, **acts: Experiment(tmp_path, folder, template, seeds,
-                                            {int(name.removeprefix("seed")): given for name, given in acts.items()})
+    made = []
+
+    def make(seeds, **acts):
+        made.append(Experiment(tmp_path, folder, template, seeds,
+                               {int(name.removeprefix("seed")): given for name, given in acts.items()}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from ..files import FerError
 
 #: FER2013's own order, so that its integer labels 0..6 index this tuple.
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 
-#: Class settings by number of classes. Each keeps the order of `EMOTIONS`.
+#: Every class that data may have: those of `EMOTIONS`, and contempt, which CK+, AffectNet and FER+ know.
+TAXONOMY = (*EMOTIONS, "contempt")
+
+#: Class settings by number of classes. Each keeps the order of `TAXONOMY`.
 CLASS_SETS: dict[int, tuple[str, ...]] = {
     3: ("anger", "fear", "happiness"),
     6: ("anger", "fear", "happiness", "sadness", "surprise", "neutral"),
     7: EMOTIONS,
+    8: TAXONOMY,
 }
 
 #: Columns of the FER+ vote table (Barsoum et al. 2016, arXiv:1608.01041), in its file's order.
@@ -32,6 +37,7 @@ _SYNONYMS = {
     "sadness": ("sad",),
     "surprise": ("surprised", "suprise", "suprised"),  # the spelling of apollo2506's Kaggle folders
     "neutral": ("neutrality",),
+    "contempt": ("contemptuous",),
 }
 _CANONICAL = {alias: name for name, aliases in _SYNONYMS.items() for alias in (name, *aliases)}
 
@@ -74,18 +80,36 @@ def adjective(emotion: str) -> str:
     return next(iter(_SYNONYMS[emotion])) if emotion != "neutral" else emotion
 
 
-def class_set(classes: int | str) -> tuple[str, ...]:
-    """Class names of a setting: 3, 6 or 7, as a number or its digits.
+def class_set(classes: int | str | Sequence[str], present: Sequence[str] = ()) -> tuple[str, ...]:
+    """Class names of a setting, in the order of `TAXONOMY`.
+
+    Parameters
+    ----------
+    classes : a key of `CLASS_SETS`, as a number or its digits; two or more names, in a sequence or joined by "+" or
+        ","; or "data", the classes ``present``.
 
     Raises
     ------
     FerError
         For any other value.
     """
-    key = int(classes) if str(classes).isdecimal() else None
-    if key not in CLASS_SETS:
-        raise FerError(f"classes={classes!r} is not a class setting; choose one of {list(CLASS_SETS)}")
-    return CLASS_SETS[key]
+    if not isinstance(classes, (str, int)):
+        parts = [str(name) for name in classes] if isinstance(classes, Sequence) else []
+    elif (known := str(classes)).isdecimal() and int(known) in CLASS_SETS:
+        return CLASS_SETS[int(known)]
+    else:
+        parts = re.split("[+,]", known)
+    names = list(present) if classes == "data" else [canonical(part) for part in parts]
+    if len(names) < 2 or None in names or len(set(names)) < len(names):
+        raise FerError(f"classes={classes!r} is not a class setting; choose one of {', '.join(map(str, CLASS_SETS))}, "
+                       f"two or more of {', '.join(TAXONOMY)} as in anger+fear, or data for all that the data has")
+    return tuple(name for name in TAXONOMY if name in names)
+
+
+def class_setting(names: Sequence[str]) -> int | str:
+    """The shortest setting that `class_set` turns into these names: a key of `CLASS_SETS`, or the names joined by "+".
+    """
+    return next((count for count, known in CLASS_SETS.items() if known == tuple(names)), "+".join(names))
 
 
 def action_unit_vector(active: Iterable[int]) -> tuple[float, ...]:

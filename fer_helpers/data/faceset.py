@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -164,25 +164,30 @@ class FaceSet:
         """The images of one split."""
         return self.take(self.split == split)
 
-    def with_classes(self, classes: int | str) -> FaceSet:
-        """The 3-, 6- or 7-class view: other images are dropped and labels renumbered.
+    def with_classes(self, classes: int | str | Sequence[str]) -> FaceSet:
+        """The view with the classes of a setting, see `emotions.class_set`: other images dropped, labels renumbered.
+
+        "data" takes the classes that have images in both train and test.
 
         Raises
         ------
         FerError
             If a class of the setting has no image in train or in test.
         """
-        names = class_set(classes)
+        known = self.counts()
+        names = class_set(classes, [name for name in self.classes if known.loc[name, ["train", "test"]].all()])
         number = {name: position for position, name in enumerate(names)}
         renumber = np.array([number.get(name, -1) for name in self.classes])
         labels = renumber[self.labels.numpy()]
         part = self.take(labels >= 0)
-        view = part._view(classes=names, labels=torch.from_numpy(labels[labels >= 0]))
+        left = [f"{count:,} of {name}" for name, count in known.sum(axis=1).items() if name not in names and count]
+        notes = (f"Images left out, whose class is none of {', '.join(names)}: {', '.join(left)}.",) if left else ()
+        view = part._view(classes=names, labels=torch.from_numpy(labels[labels >= 0]), notes=self.notes + notes)
         for split in ("train", "test"):
             counts = view.counts()[split]
             if empty := [name for name in names if counts[name] == 0]:
-                raise FerError(f"{self.source}: no {split} image of class {', '.join(empty)}; add some or choose "
-                               f"another class setting than {len(names)}")
+                raise FerError(f"{self.source}: no {split} image of class {', '.join(empty)}; add some, or set classes "
+                               "to data, which takes the classes that have both train and test images")
         return view
 
     def counts(self) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from ..files import FerError, bar_options, digest, explain_os_errors, needs_extr
 from . import emotions, mapped, rendering, synthetic
 from .cache import cache_folder, load_cache, save_cache
 from .containers import Files
-from .emotions import EMOTIONS
+from .emotions import TAXONOMY
 from .faceset import IMAGE_SIZE, FaceSet
 from .image_files import MAX_IMAGE_BYTES, Unreadable, decode
 from .sources import (
@@ -239,7 +239,7 @@ def _join_votes(faces: FaceSet, table: Table, by_row: bool, required: bool) -> F
 
 def _face_set(images: torch.Tensor, emotions: list[str], ids: list[str], splits: list[str],
               notes: tuple[str, ...] = ()) -> FaceSet:
-    classes = tuple(name for name in EMOTIONS if name in set(emotions))
+    classes = tuple(name for name in TAXONOMY if name in set(emotions))
     number = {name: label for label, name in enumerate(classes)}
     return FaceSet(images, torch.tensor([number[name] for name in emotions]), np.array(ids),
                    np.array(splits), classes, notes=notes)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from ..files import FerError, explain_os_errors, read_yaml, refuse_address
 from .containers import AGAIN, Files, list_folder, open_archive, stamp_of
-from .emotions import EMOTIONS, canonical
+from .emotions import EMOTIONS, TAXONOMY, canonical
 from .image_files import PICTURES, is_picture
 
 VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
@@ -168,7 +168,7 @@ def plan_tree(files: Files, labels: Labels) -> tuple[list[tuple[str, str, str]],
         # Elsewhere a folder of pictures is no business of ours.
         if folder and (any(map(split_of, folder.split("/"))) or dirname(folder) in parents):
             faults.add(f"{folder}: unknown class folder ({count:,} pictures)",
-                       f"known are {', '.join(EMOTIONS)}; say in {LABELS_FILE} beside the data which of them each is "
+                       f"known are {', '.join(TAXONOMY)}; say in {LABELS_FILE} beside the data which of them each is "
                        f"(NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
     faults.check()
     if not plan:
@@ -236,7 +236,7 @@ def find_labels(files: Files) -> Labels:
     for label, name in given.items():
         emotion = "" if name is None else canonical(str(name))
         if emotion is None:
-            raise FerError(f"{path}: {label}: unknown emotion {str(name)[:40]!r}, known are {', '.join(EMOTIONS)}; "
+            raise FerError(f"{path}: {label}: unknown emotion {str(name)[:40]!r}, known are {', '.join(TAXONOMY)}; "
                            f"{fix}")
         table[str(label).strip().lower()] = emotion
     return Labels(table, str(path), str(path) + stamp_of(path))

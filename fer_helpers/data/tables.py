@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..files import FerError, bar_options, explain_os_errors
 from .containers import AGAIN, Files
-from .emotions import EMOTIONS, VOTE_COLUMNS
+from .emotions import EMOTIONS, TAXONOMY, VOTE_COLUMNS
 from .faceset import IMAGE_SIZE
 from .sources import CSV_FILES, LABELS_FILE, VOTES_FILE, Faults, Labels, Table, split_of
 
@@ -102,7 +102,7 @@ def _read_rows(files: Files, name: str, default: str, labels: Labels, progress: 
             emotion = labels.emotion(label, numbers=True)
             if emotion is None:
                 faults.add(f"line {line}: unknown emotion {label[:40]!r}",
-                           f"known are {', '.join(EMOTIONS)}{'' if labels.numbered else ', and 0 to 6 for these'}; say "
+                           f"known are {', '.join(TAXONOMY)}{'' if labels.numbered else ', and 0 to 6 for these'}; say "
                            f"in {LABELS_FILE} beside the file what its labels mean, or correct the rows")
             usage = fields[columns["usage"]].strip() if "usage" in columns else ""
             if "usage" in columns and not split_of(usage):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.emotions import CLASS_SETS
+from ..data.emotions import CLASS_SETS, class_set
 from ..metrics.calibration import Calibration
 from ..metrics.evaluation import Evaluation, evaluate
 from ..training.config import TrainConfig
@@ -16,7 +16,7 @@ from ..training.runs import Run
 FER2013 = ("e851ab5a5e04a948", "2efbf4c996bcdf1d")
 
 
-def restrict_classes(run: Run, classes: int, split: str = "test") -> Evaluation:
+def restrict_classes(run: Run, classes: int | str, split: str = "test") -> Evaluation:
     """A run on the images of some of its classes, its other answers forbidden; the majority class is that of these
     images.
 
@@ -24,12 +24,12 @@ def restrict_classes(run: Run, classes: int, split: str = "test") -> Evaluation:
 
     Parameters
     ----------
-    classes : 3, 6 or 7, at most those of the run, see `emotions.CLASS_SETS`.
+    classes : a setting, see `emotions.class_set`, of some classes of the run.
     split : "test" or "clean_test".
     """
     if classes == run.config.classes:
         return run.metrics[split]
-    names, rows = CLASS_SETS[classes], run.predictions
+    names, rows = class_set(classes), run.predictions
     rows = rows[(rows["split"] == "test") & rows["true"].isin(names)]
     if split == "clean_test":
         rows = rows[~rows["in_train"]]
@@ -48,7 +48,7 @@ def model_card(run: Run, calibration: Calibration) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in run.config.to_dict().items()
                          if value != getattr(TrainConfig(), key) or key in ("augmentation", "batch_size"))
     lines = [
-        f"# Model card: {run.config.arch}, {_WORDS[run.config.classes]} emotions", "",
+        f"# Model card: {run.config.arch}, {_WORDS[len(test.classes)]} emotions", "",
         "Written by `fer_helpers`; every number is that of the run.", "",
         f"- **Network:** `{run.config.arch}`, {sum(p.numel() for p in run.model().parameters()):,} weights (float16 on "
         "disk), for one 48×48 grayscale face; answers " + ", ".join(test.classes) + ".",
@@ -60,7 +60,8 @@ def model_card(run: Run, calibration: Calibration) -> str:
         "", "## Accuracy", "",
         f"95% bootstrap intervals over test images; logits averaged over views: {run.config.tta}.", "",
         "| classes | test | without copies of train | always the majority |", "| --- | --- | --- | --- |"]
-    for classes in (count for count in (7, 6, 3) if count <= run.config.classes):
+    fewer = [count for count in (8, 7, 6, 3) if set(CLASS_SETS[count]) < set(test.classes)]
+    for classes in (run.config.classes, *fewer):
         official, clean = restrict_classes(run, classes), restrict_classes(run, classes, "clean_test")
         note = "" if classes == run.config.classes else " (asked only for these)"
         lines.append(f"| {classes}{note} | {official.accuracy.percent} of {official.count:,} | {clean.accuracy.percent}"
@@ -84,7 +85,7 @@ def confidence_note(calibration: Calibration) -> str:
             f"right on {calibration.images:,} validation images, {calibration.coverage:.0%} of which passed.")
 
 
-_WORDS = {3: "three", 6: "six", 7: "seven"}
+_WORDS = dict(enumerate(("two", "three", "four", "five", "six", "seven", "eight"), start=2))
 _FER2013 = "FER2013 (Goodfellow et al. 2013, arXiv:1307.0414)"
 _LIMITS = (
     "## Limits", "",

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.emotions import CLASS_SETS
 from ..data.faceset import IMAGE_SIZE
 from ..files import FerError, check_file, needs_extra, write_atomic
 from ..transforms.augmentation import normalise, views
@@ -78,7 +77,7 @@ def export_onnx(network: Pretrained, target: Path | str, images: torch.Tensor) -
 
     def write(path: Path) -> None:
         _to_onnx(answering, path, {
-            "classes": ",".join(CLASS_SETS[network.config.classes]), "temperature": str(calibration.temperature),
+            "classes": ",".join(network.config.class_names), "temperature": str(calibration.temperature),
             "threshold": str(calibration.threshold), "arch": network.config.arch})
         checked.append(_check(answering, path, target, images))
         if not checked[0].difference <= AGREEMENT:

@@ -18,7 +18,6 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..data.containers import is_litter
-from ..data.emotions import CLASS_SETS
 from ..data.image_files import PICTURES, read_photograph
 from ..files import FerError, check_file, digest, needs_extra, refuse_address, write_atomic
 from ..viz.style import COLORS, INK, STYLE
@@ -99,7 +98,7 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
     if not found:
         return []
     probs = probabilities(network, torch.stack([face.crop for face in found]))
-    classes = CLASS_SETS[network.config.classes]
+    classes = network.config.class_names
     return [FacePrediction(face, dict(zip(classes, map(float, row), strict=True)),
                            bool(row.max() >= network.calibration.threshold))
             for face, row in zip(found, probs, strict=True)]

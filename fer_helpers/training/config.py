@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..data.emotions import class_set
+from ..data.emotions import class_set, class_setting
 from ..files import FerError
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
@@ -98,7 +98,8 @@ class TrainConfig:
     ----------
     arch : "simple_cnn", "vgg16", "vgg19", "resnet50" or "compact"; "original_vgg16", "original_vgg19" or
         "original_resnet50", as in the original study; or what else `models.register_model` added.
-    classes : 3, 6 or 7, see `emotions.CLASS_SETS`.
+    classes : 3 (anger, fear, happiness), 6 (and sadness, surprise, neutral), 7 (and disgust), 8 (and contempt); names
+        of two or more, as in "anger+fear+neutral"; or "data", all that are in both train and test.
     batch_norm : whether the network normalises its activations.
     init : initial weights: "default", the architecture's own; "glorot" (uniform, Glorot & Bengio 2010) or "he" (normal,
         He et al. 2015, arXiv:1502.01852) in every convolution and dense layer, with biases of zero.
@@ -160,7 +161,7 @@ class TrainConfig:
     """
 
     arch: str = "compact"
-    classes: int = 6
+    classes: int | str = 6
     batch_norm: bool = True
     init: str = "default"
     optimizer: str = "sgd"
@@ -217,7 +218,8 @@ class TrainConfig:
         for name in KINDS.keys() - {"method"}:
             object.__setattr__(self, name, read_setting(name, getattr(self, name)))
         check_arch(self.arch)
-        object.__setattr__(self, "classes", len(class_set(self.classes)))
+        if self.classes != "data":
+            object.__setattr__(self, "classes", class_setting(class_set(self.classes)))
         policy(self.augmentation)
         missing_classes(self.train_set)
         switches = {name: (True, False) for name, (kind, _) in KINDS.items() if kind is bool}
@@ -273,6 +275,11 @@ class TrainConfig:
             raise FerError(f"teacher={self.teacher!r} with distill={self.distill}; give both or neither")
         if self.teacher is not None:
             check_arch(self.teacher)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of their numbers. `FerError` while ``classes`` is "data"."""
+        return class_set(self.classes)
 
     @property
     def two_views(self) -> bool:

@@ -29,7 +29,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from ..data.emotions import CLASS_SETS
+from ..data.emotions import TAXONOMY
 from ..data.faceset import SPLITS, FaceSet
 from ..files import FerError, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
 from ..metrics.evaluation import Comparison, Evaluation, compare, evaluate
@@ -39,7 +39,7 @@ from .checkpoints import delete_checkpoint
 from .config import METHOD_SETTINGS, TrainConfig
 from .distributed import current_context
 from .prediction import predict_logits
-from .trainer import Fitted, fit, prepare_faces
+from .trainer import Fitted, fit, prepare_faces, settle_classes
 
 #: What is kept of a run among recorded results: all but its weights.
 RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
@@ -131,7 +131,7 @@ class Run:
             table = read_table(path, dtype=_PREDICTIONS, keep_default_na=False)
             columns = [name for name in table if name.startswith("prob_")]
             names = tuple(name.removeprefix("prob_") for name in columns)
-            if names not in CLASS_SETS.values():
+            if len(names) < 2 or names != tuple(name for name in TAXONOMY if name in names):
                 raise ValueError(f"its probabilities are of {names}")
             table = table.astype(dict.fromkeys(columns, float))
             probs = table[["confidence", *columns]]
@@ -185,6 +185,7 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     FerError
         As `trainer.fit`, or if the store cannot be written. The reason is also kept in the run's failure.json.
     """
+    config = settle_classes(config, faces)
     view = prepare_faces(config, faces)
     folder = Path(store or default_store()) / run_id(config, faces)
     if (run := Run(folder)).finished:
@@ -285,7 +286,8 @@ def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> 
 
 def run_id(config: TrainConfig, faces: FaceSet) -> str:
     """Readable and unique: the same settings on the same data have the same id, any change gives another."""
-    return (f"{config.arch}-{config.optimizer}-{config.schedule}-c{config.classes}-s{config.seed}-"
+    config = settle_classes(config, faces)
+    return (f"{config.arch}-{config.optimizer}-{config.schedule}-c{len(config.class_names)}-s{config.seed}-"
             f"{digest(config.identity(), faces.fingerprint, length=8)}")
 
 
@@ -357,7 +359,8 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> N
     FerError
         If the file is missing or damaged, belongs to another architecture, or holds values that are not finite.
     """
-    model = create_model(config.arch, config.classes, batch_norm=config.batch_norm, seed=0, head=config.head,
+    names = config.class_names
+    model = create_model(config.arch, len(names), batch_norm=config.batch_norm, seed=0, head=config.head,
                          cbam=config.cbam)
     # As float64, the widest there is, with a header of safetensors.
     check_file(path, (1 << 20) + 8 * sum(value.numel() for value in model.state_dict().values()))
@@ -367,7 +370,7 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> N
         except OSError:
             raise
         except Exception as error:  # safetensors knows types that torch has not, and raises what the dictionary does
-            raise FerError(f"{path}: not the weights of a {config.classes}-class {config.arch}"
+            raise FerError(f"{path}: not the weights of a {len(names)}-class {config.arch}"
                            f"{'' if config.batch_norm else ' without batch norm'}; choose the file of that "
                            f"architecture or {fix}") from error
     # As the network holds them: float64 may have become infinite.

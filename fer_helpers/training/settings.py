@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ..data.emotions import canonical
 from ..files import FerError
 from .config import DEFAULT_LR, KINDS, RANGES, TrainConfig, convert, read_setting
 
@@ -43,6 +44,8 @@ def read_settings(pairs: Iterable[str]) -> dict[str, list[Any]]:
         if key in settings:
             raise FerError(f"{key} is given twice; leave one of them out")
         parts = [text] if text[:1] in ("[", "{") else text.split(",")
+        if key == "classes" and len(parts) > 1 and all(map(canonical, parts)):
+            parts = ["+".join(parts)]  # the names of one setting, not settings of one class each
         settings[key] = [read_setting(key, part) for part in parts]
     return settings
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.emotions import EMOTIONS
+from ..data.emotions import TAXONOMY
 from ..data.faceset import OPTIONAL, FaceSet
 from ..files import FerError
 from ..transforms.augmentation import augment, draw, policy
@@ -30,7 +30,7 @@ def missing_classes(train_set: str) -> tuple[str, ...]:
     Raises
     ------
     FerError
-        Unless the name is one of `select_train`'s, "without-" followed by names of `emotions.EMOTIONS` joined by "+".
+        Unless the name is one of `select_train`'s, "without-" followed by names of `emotions.TAXONOMY` joined by "+".
     """
     name = str(train_set)
     if name in ("all", *_COPIES):
@@ -38,9 +38,9 @@ def missing_classes(train_set: str) -> tuple[str, ...]:
     if name == "original":
         return "disgust", "sadness", "surprise", "neutral"
     classes = tuple(name.removeprefix(_WITHOUT).split("+"))
-    if not name.startswith(_WITHOUT) or set(classes) - set(EMOTIONS) or len(set(classes)) < len(classes):
+    if not name.startswith(_WITHOUT) or set(classes) - set(TAXONOMY) or len(set(classes)) < len(classes):
         raise FerError(f"train_set={train_set!r} is unknown; choose all, original, no-copies, test-augmented or "
-                       f"{_WITHOUT}CLASS, as in {_WITHOUT}fear or {_WITHOUT}sadness+neutral, of {', '.join(EMOTIONS)}")
+                       f"{_WITHOUT}CLASS, as in {_WITHOUT}fear or {_WITHOUT}sadness+neutral, of {', '.join(TAXONOMY)}")
     return classes
 
 

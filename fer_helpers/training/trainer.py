@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..data.emotions import class_setting
 from ..data.faceset import IMAGE_SIZE, FaceSet
 from ..data.regions import planes, region_bits
 from ..files import FerError, bar_options, digest
@@ -69,6 +71,13 @@ class Fitted:
     best_epoch: int
     precision: str
     device: str
+
+
+def settle_classes(config: TrainConfig, faces: FaceSet) -> TrainConfig:
+    """The configuration with the classes of the data in the place of "data"; any other as it is."""
+    if config.classes != "data":
+        return config
+    return dataclasses.replace(config, classes=class_setting(faces.with_classes("data").classes))
 
 
 def prepare_faces(config: TrainConfig, faces: FaceSet) -> FaceSet:

@@ -15,7 +15,7 @@ import torch
 from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, Layout, Tab, VBox, Widget
 from matplotlib.figure import Figure
 
-from ..data.emotions import ACTION_UNITS, CLASS_SETS, EMOTIONS, PROTOTYPES, action_unit_vector
+from ..data.emotions import ACTION_UNITS, EMOTIONS, PROTOTYPES, action_unit_vector
 from ..data.rendering import RANGES, FaceParams, render
 from ..data.synthetic import sample_params
 from ..inference.pretrained import Pretrained, load_pretrained, probabilities
@@ -38,7 +38,7 @@ OCCLUDERS = (("nothing", 0.0), ("a dark bar", 1.0), ("fingers", 2.0))
 
 def face_probabilities(network: Pretrained, image: torch.Tensor) -> dict[str, float]:
     """Calibrated probability of each class for one face, uint8 (48, 48), as `photographs.predict` gives it."""
-    return dict(zip(CLASS_SETS[network.config.classes], map(float, probabilities(network, image[None])[0]),
+    return dict(zip(network.config.class_names, map(float, probabilities(network, image[None])[0]),
                     strict=True))
 
 

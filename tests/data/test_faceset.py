@@ -153,6 +153,24 @@ def test_a_class_outside_the_view_may_be_empty(faces):
         lacking.with_classes(7)
 
 
+def test_what_a_view_leaves_out_is_counted_by_class(faces):
+    left = {name: int(count) for name, count in faces.counts().sum(axis=1).items()}
+    assert not faces.with_classes(7).notes
+    assert faces.with_classes("fear+sad+neutral+angry").notes == (
+        "Images left out, whose class is none of anger, fear, sadness, neutral: " + ", ".join(
+            f"{left[name]} of {name}" for name in ("disgust", "happiness", "surprise")) + ".",)
+
+
+def test_the_classes_of_the_data_are_those_to_train_and_to_test(faces):
+    named = np.array(EMOTIONS)[faces.labels.numpy()]
+    lacking = faces.take((named != "sadness") & ((named != "fear") | (faces.split == "train"))
+                         & ((named != "disgust") | (faces.split == "test")))
+    view = lacking.with_classes("data")
+    assert view.classes == ("anger", "happiness", "surprise", "neutral")
+    with pytest.raises(FerError, match="no train image of class disgust.* set classes to data"):
+        lacking.with_classes("anger+disgust")
+
+
 def test_a_view_cannot_grow_back(faces):
     with pytest.raises(FerError, match="sadness"):
         faces.with_classes(3).with_classes(6)

@@ -97,7 +97,8 @@ def test_a_scheduler_that_goes_away_ends_the_sweep_which_then_goes_on_elsewhere(
 
 
 def interrupted(own: Experiment, number: int, *options: object) -> None:
-    command = own.command(*options)
+    # A shell lets what it starts in the background ignore SIGINT; SIGTERM must end it all the same.
+    command = own.command(*options, background=number == signal.SIGTERM)
     own.wait_for_try(1)
     own.wait_for_try(2)
     command.send_signal(number)
@@ -113,8 +114,8 @@ def interrupted(own: Experiment, number: int, *options: object) -> None:
     assert list(table["status"]) == ["skipped", "finished", "finished"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.nightly)],
-                         ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.nightly) for number in
+                                                      (signal.SIGINT, signal.SIGKILL))], ids=lambda number: number.name)
 def test_a_client_that_ends_takes_its_notebooks_along_and_goes_on_later(number, experiment):
     interrupted(experiment(3, seed0=[], seed1=[SLOWLY], seed2=[SLOWLY]), number, "--jobs", 2)
 

@@ -59,6 +59,7 @@ class Experiment:
                  acts: Mapping[int, Sequence[str]] | None = None) -> None:
         self.data, self.template, self.store, self.seeds = data, template, folder / "store", range(seeds)
         self.store.mkdir(parents=True)
+        self.commands: list[subprocess.Popen[str]] = []
         self.notebook = folder / "notebooks" / "02_training.ipynb"
         self.notebook.parent.mkdir()
         cells = [nbformat.v4.new_code_cell('seed = 0\ndata = ""\nsettings = {}', metadata={"tags": ["parameters"]}),
@@ -85,9 +86,17 @@ class Experiment:
         table["seed"] = table.index.map({name: seed for seed, name in self.runs.items()})
         return table.set_index("seed")
 
-    def command(self, *options: object) -> subprocess.Popen[str]:
+    def command(self, *options: object, background: bool = False) -> subprocess.Popen[str]:
         """The same by the command line, to be interrupted."""
-        return sweep_command(self.notebook, self.data, self.store, f"seed={','.join(map(str, self.seeds))}", *options)
+        self.commands.append(sweep_command(self.notebook, self.data, self.store,
+                                           f"seed={','.join(map(str, self.seeds))}", *options, background=background))
+        return self.commands[-1]
+
+    def close(self) -> None:
+        """End what was not: it would take the processors from all other tests."""
+        for command in self.commands:
+            kill_family(command.pid)
+            command.communicate()
 
     def tries(self, seed: int) -> list[list[int]]:
         """Process ids of the kernel and of papermill at each try so far."""
@@ -115,11 +124,14 @@ class Experiment:
                 if path.name not in known]
 
 
-def sweep_command(notebook: Path, data: Path, store: Path, *options: object) -> subprocess.Popen[str]:
+def sweep_command(notebook: Path, data: Path, store: Path, *options: object, background: bool = False
+                  ) -> subprocess.Popen[str]:
+    """``fer sweep``, which ignores SIGINT from the start if it is in the ``background``, as shells have it."""
     return subprocess.Popen(
         [sys.executable, "-c", "from fer_helpers.cli import main; main()", "sweep", "--data", str(data),
          "--store", str(store), *map(str, options)], cwd=notebook.parent.parent, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | {"TQDM_DISABLE": "1"})
+        stderr=subprocess.PIPE, env=os.environ | {"TQDM_DISABLE": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL))
 
 
 def none_left(own: Experiment) -> None:

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from conftest import Payload, easy_faces, wait_for
 
-from fer_helpers.data.emotions import CLASS_SETS
+from fer_helpers.data.emotions import CLASS_SETS, EMOTIONS, TAXONOMY
 from fer_helpers.data.faceset import FaceSet
 from fer_helpers.files import FerError, digest
 from fer_helpers.metrics.evaluation import compare, evaluate
@@ -173,6 +173,22 @@ def test_a_run_of_some_epochs_learns_something(leaky, tmp_path):
 
 
 # ---------------------------------------------------------------- identity
+
+@pytest.mark.parametrize(("classes", "names"), [
+    (8, TAXONOMY), ("data", TAXONOMY), ("neutral+contempt+anger", ("anger", "neutral", "contempt"))])
+def test_a_run_learns_the_classes_it_is_told(classes, names, tmp_path):
+    faces = easy_faces(train=10, test=4)
+    more = easy_faces(train=10, test=4, noise=30)
+    scorn = more.take(more.labels.numpy() == EMOTIONS.index("neutral"))
+    both = FaceSet(torch.cat([faces.images, scorn.images]), torch.cat([faces.labels, torch.full((len(scorn),), 7)]),
+                   np.r_[faces.ids, np.char.add("scorn-", scorn.ids)], np.r_[faces.split, scorn.split], TAXONOMY)
+    config = TrainConfig(arch="compact", epochs=1, batch_size=16, classes=classes)
+    run = train(config, both, tmp_path)
+    assert run.config.class_names == run.metrics["test"].classes == names and f"-c{len(names)}-" in run.name
+    assert run.predictions["predicted"].isin(names).all() and run.probabilities().shape[1] == len(names)
+    assert run.model()(both.images[:1, None].float() / 255).shape == (1, len(names))
+    assert train_run(config, both, tmp_path, "cpu", progress=False).folder == run.folder
+
 
 def test_any_change_gives_another_id(leaky):
     configs = [TINY, *(replace(TINY, **change) for change in (

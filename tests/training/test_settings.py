@@ -30,7 +30,9 @@ def test_a_text_means_what_yaml_and_json_say(text, value):
     ("arch", "ResNet50", "resnet50"), ("optimizer", "SGD", "sgd"), ("schedule", "OneCycle", "onecycle"),
     ("augmentation", "Flip+Hide", "flip+hide"), ("train_set", "Without-Fear", "without-fear"), ("tta", "None", "none"),
     ("epochs", "3", 3), ("epochs", 3.0, 3), ("epochs", "3.0", 3), ("lr", "1e-3", 0.001), ("lr", 1, 1.0),
-    ("lr", "none", 0.05), ("classes", "7", 7), ("classes", 6.0, 6), ("cbam", "off", False), ("cbam", "Yes", True),
+    ("lr", "none", 0.05), ("classes", "7", 7), ("classes", "8", 8), ("classes", "Sad+happy", "happiness+sadness"),
+    ("classes", "data", "data"), ("classes", "angry+fear+happy", 3),
+    ("classes", 6.0, 6), ("cbam", "off", False), ("cbam", "Yes", True),
     ("drop_last", 0, False), ("patience", "null", None), ("patience", "None", None), ("teacher", "none", None),
     ("train_limit", "6e3", 6000), ("seed", "7", 7)])
 def test_a_setting_is_read_alike_wherever_it_stands(name, written, value):
@@ -54,6 +56,12 @@ def test_what_means_nothing_is_refused_in_one_line_that_names_it(name, written):
     with pytest.raises(FerError, match=f"{name}=") as raised:
         TrainConfig(**{name: written})
     assert "\n" not in str(raised.value)
+
+
+def test_names_of_classes_are_one_setting_and_numbers_are_several():
+    assert read_settings(["classes=anger,happy,sad"]) == {"classes": ["anger+happy+sad"]}
+    assert read_settings(["classes=3,anger+fear"]) == {"classes": [3, "anger+fear"]}
+    assert TrainConfig(classes=["sad", "angry"]) == TrainConfig(classes="anger+sadness")
 
 
 def test_pairs_are_lists_and_brackets_are_one_value():
