@@ -32,8 +32,9 @@ def all_finished(of: Experiment, table: pd.DataFrame) -> None:
 
 
 def wait_for_workers(cluster, count: int) -> None:
+    """So many, no more: the scheduler learns a moment later that one was killed."""
     with Client(cluster.address, set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=60)
+        wait_until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == count)
 
 
 # --- what a notebook may do ---
@@ -150,6 +151,7 @@ def test_workers_with_another_package_or_without_what_a_run_takes_are_refused(ex
         with pytest.raises(FerError, match="worker tcp://.* has fer_helpers .* install the same on all machines"):
             own.sweep(Cluster(cluster.address))
         kill_family(other.pid)
+        wait_for_workers(cluster, 0)  # while there is none, a sweep waits for one
         cluster.add_worker()
         wait_for_workers(cluster, 1)
         with pytest.raises(FerError, match='--resources "GPU=1"'):
