@@ -157,12 +157,15 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
 
 @app.command(epilog=_examples("fer record NAME", "fer record runs/NAME data/results"))
 def record(run: Named, target: Annotated[Path, typer.Argument(help="Store of recorded results.")]
-           = Path("data/results"), store: Store = None) -> None:
-    """Copy a run's small files (no weights, no pixels) to the recorded results."""
+           = Path("data/results"),
+           weights: Annotated[bool, typer.Option("--weights", help="Also the weights, in float16, and the predictions "
+                                                                   "on validation images.")] = False,
+           store: Store = None) -> None:
+    """Copy a run's small files (no pixels) to the recorded results."""
     from .inference.loading import find_run
     from .training.runs import record_run
 
-    typer.echo(record_run(find_run(run, store), target).folder)
+    typer.echo(record_run(find_run(run, store), target, weights, weights).folder)
 
 
 @app.command(epilog=_examples("fer findings", "fer findings --figure findings.svg", "fer findings --verdicts"))

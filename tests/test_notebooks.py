@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from IPython.display import Markdown
 
+from fer_helpers.training import runs
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -91,6 +93,23 @@ def test_what_is_said_of_photographs_is_what_the_recorded_tables_say(cells, monk
             exec(compile(ast.Module([last], []), cell.id, "exec"), names)
         plt.close("all")
     assert said >= 2
+
+
+@pytest.mark.parametrize("name", ["03_architectures", "04_optimization", "05_class_ambiguity", "06_failure_analysis"])
+def test_by_default_it_shows_kept_trainings_and_trains_none(name, monkeypatch):
+    monkeypatch.chdir(NOTEBOOKS[0].parent)
+    shown = code(nbformat.read(next(path for path in NOTEBOOKS if path.stem == name), 4).cells)
+    names = {"tqdm": lambda configs, **_: configs}
+    for cell in shown[:3]:
+        exec(cell.source, names)
+    monkeypatch.setattr(runs, "train_run", lambda config, *_, **__: pytest.fail(f"is not kept: {config.command()}"))
+    for cell in shown[3:]:
+        # Of the cells with trainings those statements that lead to them.
+        for statement in ast.parse(cell.source).body:
+            words = ast.unparse(statement)
+            if re.search(r"load_or_train|converging_runs|TrainConfig\(|^(common|train_sets)\b", words) and \
+                    not re.search("prepare_faces|rate_range|usual", words):
+                exec(words, names)
 
 
 def test_the_answer_of_the_workhorse_states_the_accuracy_of_its_table():

@@ -15,7 +15,7 @@ from ..analysis.training_dynamics import begin_training
 from ..data.faceset import FaceSet
 from ..files import FerError
 from ..training.config import TrainConfig
-from ..training.runs import Run, train_run
+from ..training.runs import Run, load_or_train
 from ..training.trainer import Diverged
 
 
@@ -71,12 +71,12 @@ def rate_range(config: TrainConfig, faces: FaceSet, low: float = 1e-6, high: flo
     return RateRange(table, float(table["smoothed"].iloc[min(steps // 10, len(table) - 1):].idxmin()) / 10)
 
 
-def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet, store: str | None = None) -> list[Run]:
-    """The runs of those of ``configs`` whose training does not diverge, in order; arguments as of `runs.train_run`."""
+def converging_runs(configs: Iterable[TrainConfig], faces: FaceSet, fresh: bool = False) -> list[Run]:
+    """The runs of those of ``configs`` whose training does not diverge, in order; `runs.load_or_train` gives them."""
     runs = []
     for config in configs:
         with contextlib.suppress(Diverged):  # the run's folder keeps the reason
-            runs.append(train_run(config, faces, store))
+            runs.append(load_or_train(config, faces, fresh))
     return runs
 
 

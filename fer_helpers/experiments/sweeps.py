@@ -137,6 +137,8 @@ def sweep(axes: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]], data:
                     _connect(cluster, count) as client:
                 if progress:
                     tqdm.write(f"dashboard: {client.dashboard_link}", file=sys.stderr)
+                    if not client.nthreads():
+                        tqdm.write(f"no worker yet, waiting for one: dask worker {cluster.scheduler}", file=sys.stderr)
                 todo = iter([name for name in plan if name not in outcomes])
                 for name, outcome in _run(client, cluster, tasks, todo, grid, store):
                     outcomes[name] = outcome

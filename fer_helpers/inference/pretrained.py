@@ -16,7 +16,7 @@ from ..metrics.evaluation import Evaluation
 from ..models.base import Network
 from ..training.config import TrainConfig
 from ..training.prediction import predict_logits
-from ..training.runs import Run, load_weights
+from ..training.runs import Run, half_weights, load_weights
 from .model_card import model_card
 
 #: The shipped network: network.safetensors, network.json and the model card, README.md.
@@ -106,11 +106,7 @@ def save_network(run: Run, folder: Path | str) -> Path:
         If a weight does not fit float16.
     """
     folder = Path(folder)
-    weights = {name: value.half() if value.is_floating_point() else value
-               for name, value in run.model().state_dict().items()}
-    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
-        raise FerError(f"{run.folder}: {broken[0]} does not fit float16; train with more weight_decay")
-    calibration = calibration_of(run)
+    weights, calibration = half_weights(run), calibration_of(run)
     card, content = model_card(run, calibration), safetensors.torch.save(
         {key: value.contiguous() for key, value in weights.items()})
     write_atomic(folder / f"{NAME}.safetensors", lambda path: path.write_bytes(content))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Run,
         compare_runs,
         default_store,
+        load_or_train,
         load_runs,
         markdown_table,
         record_run,
@@ -31,6 +32,7 @@ else:
         "choose_device": "prediction", "choose_precision": "prediction", "embed": "prediction",
         "predict_logits": "prediction",
         "Run": "runs", "compare_runs": "runs", "default_store": "runs", "load_runs": "runs", "markdown_table": "runs",
+        "load_or_train": "runs",
         "record_run": "runs", "recorded_runs": "runs", "results_folder": "runs", "run_table": "runs",
         "train_run": "runs",
         "notebook_parameters": "settings",
@@ -39,7 +41,7 @@ else:
 
 __all__ = [
     "METHODS", "OUTCOMES", "Diverged", "Fitted", "Run", "TrainConfig", "choose_device", "choose_precision",
-    "compare_methods", "compare_runs", "configure", "default_store", "embed", "fit", "load_runs", "markdown_table",
-    "notebook_parameters", "predict_logits", "prepare_faces", "record_run", "recorded_runs", "results_folder",
-    "run_table", "train_run", "with_method",
+    "compare_methods", "compare_runs", "configure", "default_store", "embed", "fit", "load_or_train", "load_runs",
+    "markdown_table", "notebook_parameters", "predict_logits", "prepare_faces", "record_run", "recorded_runs",
+    "results_folder", "run_table", "train_run", "with_method",
 ]

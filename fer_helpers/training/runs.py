@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,12 +43,13 @@ from .trainer import Fitted, fit, prepare_faces, settle_classes
 
 #: What is kept of a run among recorded results: all but its weights.
 RECORD = ("config.json", "environment.json", "history.csv", "predictions.csv", "metrics.json")
+WEIGHTS = "weights.safetensors"
 #: The file that says that a run is finished: it is written last.
 METRICS = RECORD[-1]
 #: What predictions.csv is called where `record_run` packs it.
 PACKED = "predictions.csv.gz"
-#: Where recorded results lie in the repository.
-RESULTS = "data/results"
+#: Where recorded results lie in the repository, and trainings on the drawn faces, some with their weights.
+RESULTS, DRAWN = "data/results", "data/drawn"
 RETRAIN = "move the run's folder elsewhere and train it again"
 #: Bytes of a run's table that are read: predictions on a million images. In memory it takes up to ten times that.
 MAX_TABLE = 128 << 20
@@ -95,6 +96,11 @@ class Run:
     @property
     def finished(self) -> bool:
         return os.path.exists(self.folder / METRICS)  # unlike Path.exists, also of a name that no disk could hold
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether `model` finds what it needs."""
+        return (self.folder / WEIGHTS).exists()
 
     @functools.cached_property
     def config(self) -> TrainConfig:
@@ -165,7 +171,7 @@ class Run:
 
     def model(self) -> Network:
         """The trained network, on the CPU, in evaluation mode."""
-        return load_weights(self.folder / "weights.safetensors", self.config)
+        return load_weights(self.folder / WEIGHTS, self.config)
 
 
 def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = None, device: str = "auto",
@@ -207,6 +213,13 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     return run
 
 
+def load_or_train(config: TrainConfig, faces: FaceSet, fresh: bool = False, progress: bool = True) -> Run:
+    """The run of these settings on this data that the repository keeps in `DRAWN`; where there is none, or ``fresh``,
+    that of `train_run`. Of a recorded one the weights may be missing, see `Run.has_weights`."""
+    run = Run(home() / DRAWN / run_id(config, faces))
+    return run if run.finished and not fresh else train_run(config, faces, progress=progress)
+
+
 def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, device: str, progress: bool,
            teacher: nn.Module | None) -> None:
     """The part of `train_run` that one process, or all of one training together, does at a time."""
@@ -240,9 +253,7 @@ def teacher_config(config: TrainConfig) -> TrainConfig:
 
 def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, view: FaceSet, start: float) -> None:
     """Write all of a finished run; ``start`` is when it began."""
-    # Serialised in memory first: safetensors reports a full disk as an error of its own, without errno.
-    weights = safetensors.torch.save({name: value.contiguous() for name, value in fitted.model.state_dict().items()})
-    write_atomic(folder / "weights.safetensors", lambda path: path.write_bytes(weights))
+    _write_weights(folder, fitted.model.state_dict())
     write_atomic(folder / "history.csv", lambda path: fitted.history.to_csv(path, index=False))
     predictions = predict_table(fitted.model.to(fitted.device), view, fitted.precision, config.tta)
     write_atomic(folder / "predictions.csv", lambda path: predictions.to_csv(path, index=False, float_format="%.6g"))
@@ -255,11 +266,18 @@ def _keep(folder: Path, config: TrainConfig, fitted: Fitted, faces: FaceSet, vie
     delete_checkpoint(folder / "checkpoint.pt")
 
 
-def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> Run:
+def _write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    # Serialised in memory first: safetensors reports a full disk as an error of its own, without errno.
+    weights = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
+    write_atomic(folder / WEIGHTS, lambda path: path.write_bytes(weights))
+
+
+def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False, weights: bool = False) -> Run:
     """Keep the small files of a finished run, `RECORD`, in the store ``target``; `load_runs` reads it like any.
 
     Of the predictions those on test images are kept, with four decimals, or ``packed`` by gzip with three; of the
     data's path its last part: where it lay on this machine is nobody's business, its fingerprint tells which it was.
+    With ``weights`` those are kept, too, in float16, and the predictions on validation images.
 
     Raises
     ------
@@ -271,17 +289,28 @@ def record_run(run: Run, target: Path | str = RESULTS, packed: bool = False) -> 
         raise FerError(f"{run.folder / missing[0]}: is missing; only a finished run can be recorded")
     write_json(folder / "environment.json",
                run.environment | {"data": Path(run.environment.get("data", "")).name})
-    tested = run.predictions[run.predictions["split"] == "test"]
+    tested = run.predictions if weights else run.predictions[run.predictions["split"] == "test"]
     if packed:  # without name and time: the same predictions are the same file
         table = tested.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode()
         write_atomic(folder / PACKED, functools.partial(Path.write_bytes, data=gzip.compress(table, mtime=0)))
     else:
         write_atomic(folder / "predictions.csv", lambda path: tested.to_csv(path, index=False, float_format="%.4f"))
+    if weights:
+        _write_weights(folder, half_weights(run))
     for name in ("config.json", "history.csv", METRICS):
         with explain_os_errors(run.folder / name, "reading"):
             content = (run.folder / name).read_bytes()
         write_atomic(folder / name, functools.partial(Path.write_bytes, data=content))
     return Run(folder)
+
+
+def half_weights(run: Run) -> dict[str, torch.Tensor]:
+    """The weights of a run in float16; `FerError` where one does not fit it."""
+    weights = {name: value.half() if value.is_floating_point() else value
+               for name, value in run.model().state_dict().items()}
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise FerError(f"{run.folder}: {broken[0]} does not fit float16; train with more weight_decay")
+    return weights
 
 
 def run_id(config: TrainConfig, faces: FaceSet) -> str:

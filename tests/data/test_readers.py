@@ -24,7 +24,6 @@ from fer_helpers.data.emotions import EMOTIONS, VOTE_COLUMNS
 from fer_helpers.data.image_files import read_photograph
 from fer_helpers.data.readers import download_faces, load_faces
 from fer_helpers.data.sources import VOTES_FILE
-from fer_helpers.data.synthetic import embedded_faces
 from fer_helpers.files import FerError
 
 FACES = faces_of(14)
@@ -568,8 +567,7 @@ def test_the_embedded_faces_are_drawn_once_for_all_processes_and_anew_when_damag
 
     first, again = told(), told()
     assert first.split()[-1] == "1" and again.split()[-1] == "0" and first.split()[:-1] == again.split()[:-1]
-    drawn = embedded_faces()
-    assert again.split()[0] == "0" and drawn.fingerprint in again and f"{drawn.regions.sum().item()}" in again.split()
+    assert again.split()[0] == "0"
     (stored,) = cache.iterdir()
     stored.write_bytes(stored.read_bytes()[:1_000_000])
     assert told().split()[-1] == "1" and told() == again

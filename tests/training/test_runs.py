@@ -21,6 +21,7 @@ from conftest import Payload, easy_faces, wait_for
 
 from fer_helpers.data.emotions import CLASS_SETS, EMOTIONS, TAXONOMY
 from fer_helpers.data.faceset import FaceSet
+from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError, digest
 from fer_helpers.metrics.evaluation import compare, evaluate
 from fer_helpers.training import runs
@@ -28,12 +29,15 @@ from fer_helpers.training.checkpoints import read_history
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.prediction import predict_logits
 from fer_helpers.training.runs import (
+    DRAWN,
     PACKED,
     RECORD,
     Run,
     compare_runs,
     default_store,
     environment,
+    finished_runs,
+    load_or_train,
     load_runs,
     load_weights,
     markdown_table,
@@ -222,6 +226,39 @@ def test_every_recorded_run_has_the_id_that_its_settings_and_data_have_now(pytes
         assert run.name.endswith(f"-{identity}"), run
         checked += 1
     assert checked
+
+
+def test_a_training_kept_with_the_repository_is_not_trained_again(run, leaky, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FER_RUNS", "runs")
+    record_run(run, DRAWN, packed=True, weights=True)
+    kept = load_or_train(run.config, leaky)
+    assert kept.folder == Path.cwd() / DRAWN / run.name and kept.has_weights and not Path("runs").exists()
+    assert set(kept.predictions["split"]) == {"val", "test"}
+    assert {name: one.to_dict() for name, one in kept.metrics.items()} == {
+        name: one.to_dict() for name, one in run.metrics.items()}
+    images = leaky.images[:8, None].float() / 255
+    torch.testing.assert_close(kept.model()(images), run.model()(images), atol=0.05, rtol=0.05)
+    for other in (load_or_train(run.config, leaky, fresh=True, progress=False),
+                  load_or_train(replace(run.config, seed=5), leaky, progress=False)):
+        assert other.folder.parent == Path("runs")
+
+
+def test_weights_are_kept_only_where_asked_for_and_missing_ones_are_named(run, tmp_path):
+    kept = record_run(run, tmp_path)
+    assert not kept.has_weights and set(kept.predictions["split"]) == {"test"}
+    with pytest.raises(FerError, match=r"weights\.safetensors"):
+        kept.model()
+
+
+def test_every_kept_training_on_drawn_faces_is_of_them_and_has_learned(pytestconfig):
+    faces, kept = load_faces("synthetic"), finished_runs(pytestconfig.rootpath / DRAWN)
+    assert len(kept) > 10 and sum(run.has_weights for run in kept) >= 2
+    for run in kept:
+        assert run_id(run.config, faces) == run.name, "the drawn faces or the settings changed: train it anew"
+        scores = run.metrics["test"]
+        if run.config.train_set == "all":  # else what it cannot learn is the subject
+            assert scores.accuracy.low > scores.majority.value + 0.15, run.name
 
 
 def test_other_votes_give_another_id():
