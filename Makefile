@@ -16,6 +16,7 @@ VENV    ?= .venv
 PROFILE ?= quick
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.installed
+INSTALLED = $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
 # The versions that were tested together; `make CONSTRAINTS= …` takes whatever the ranges of pyproject.toml allow now.
 CONSTRAINTS ?= constraints.txt
 # Tests share the processors by processes of one thread each: most of what they do is no work for two, and much of it is
@@ -42,7 +43,10 @@ help:
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[test]"
+	@# uv unpacks side by side and keeps what it fetched: a tenth of pip's time. Where it cannot reach the registry that
+	@# pip is set up for, pip does it.
+	$(BIN)/pip install --quiet "uv>=0.5"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(INSTALLED) || $(BIN)/pip install --quiet $(INSTALLED)
 	touch $@
 
 install: $(READY)
