@@ -47,8 +47,8 @@ def options(show: Annotated[bool, typer.Option("--version", callback=_version, i
     pass
 
 
-Data = Annotated[str, typer.Option("--data", "--images", help="Folder, table, CSV or zip of faces; empty takes FER_DATA "
-                                   "or the synthetic faces.")]
+Data = Annotated[str, typer.Option("--data", "--images", help="Folder, table, CSV or zip of faces; empty takes "
+                                   "FER_DATA or the synthetic faces.")]
 Labelled = Annotated[Path | None, typer.Option("--labels", help="Table of pictures (path, label, perhaps split and "
                                                "subject) whose paths start in the folder of faces.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of runs; without it FER_RUNS or ./runs.")]

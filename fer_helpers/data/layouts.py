@@ -9,7 +9,7 @@ import functools
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from posixpath import basename, dirname, normpath, splitext
 from typing import BinaryIO, NamedTuple
@@ -24,6 +24,7 @@ from .parquet import StoredFiles, columns_of, read_rows
 from .sources import (
     CSV_FILES,
     LABELS_FILE,
+    PIXEL_FILES,
     TABLES,
     Faults,
     Labels,
@@ -76,12 +77,13 @@ def find_pictures(files: Files, labels: Labels, table: Table | None = None) -> L
     if not pictures:
         raise FerError(f"{files.root}: every picture is left out ({' '.join(notes)}); look at "
                        f"{labels.where or 'what the labels mean'}")
-    return Layout([one._replace(split=one.split or "train") for one in sorted(pictures, key=lambda one: one.path)], notes, used)
+    pictures = sorted(pictures, key=lambda one: one.path)
+    return Layout([one._replace(split=one.split or "train") for one in pictures], notes, used)
 
 
 def find_table(files: Files) -> Table | None:
-    """The table of pictures among the files: the one that was chosen as the source, or in a folder without class folders
-    ``labels`` at the top, or the only CSV there that has the columns of one."""
+    """The table of pictures among the files: the one that was chosen as the source, or in a folder without class
+    folders ``labels`` at the top, or the only CSV there that has the columns of one."""
     tops = {name.partition("/")[0] for name in files.sizes}
     top = tops.pop() if len(tops) == 1 else ""
     known = [name for name in sorted(files.sizes) if dirname(name) in ("", top) and name.lower().endswith(TABLES)]
@@ -98,6 +100,8 @@ def find_table(files: Files) -> Table | None:
 
 
 def _lists_pictures(files: Files, name: str) -> bool:
+    if basename(name).lower() in PIXEL_FILES:
+        return False
     try:
         header = header_of(files, name)
     except FerError:  # some other file that is called CSV
@@ -363,8 +367,8 @@ def _holds_picture(files: Files, name: str) -> bool:
 
 def _read(files: Files, name: str, most: int) -> bytes:
     if files.sizes[name] > most:
-        raise FerError(f"{files.where(name)}: has {files.sizes[name]:,} bytes, and no such file has more than {most:,}; "
-                       f"{AGAIN}")
+        raise FerError(f"{files.where(name)}: has {files.sizes[name]:,} bytes, and no such file has more than "
+                       f"{most:,}; {AGAIN}")
     with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
         return file.read(most)
 

@@ -19,14 +19,15 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from ..files import FerError, explain_os_errors, read_yaml, refuse_address
-from .containers import AGAIN, Files, list_folder, open_archive, stamp_of
+from .containers import Files, list_folder, open_archive, stamp_of
 from .emotions import CODINGS, EMOTIONS, TAXONOMY, canonical, coding_of, explain_codings
 from .image_files import PICTURES
 
 VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
 LABELS_FILE = "labels.yaml"  # what the labels of a set mean, where they are not what is usual
 TABLES = (".csv", ".tsv", ".parquet")  # endings of a table of pictures
-CSV_FILES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # Kaggle's names; the first one present is read
+PIXEL_FILES = ("fer2013.csv", "icml_face_data.csv")  # never tables of pictures
+CSV_FILES = (*PIXEL_FILES, "train.csv")  # Kaggle's names; the first one present is read
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
            "testing": "test", "publictest": "test", "privatetest": "test"}
@@ -128,7 +129,7 @@ def open_source(path: Path) -> Iterator[Files]:
 
 def _lists_pictures(path: Path) -> bool:
     """Whether a file is a table of pictures: any but a CSV that has pixels, or has the name of one."""
-    if path.suffix.lower() != ".csv" or path.name.lower() in CSV_FILES:
+    if path.suffix.lower() != ".csv" or path.name.lower() in PIXEL_FILES:
         return path.suffix.lower() in TABLES[1:]
     with explain_os_errors(path, "reading"), path.open("rb") as file:
         header = file.readline(1 << 16).lower()
@@ -187,8 +188,8 @@ def find_labels(files: Files, table: Table | None = None) -> Labels:
     path = next((path for path in (folder / LABELS_FILE, *inside, *beside) if os.path.lexists(path)), None)
     if path is None:
         return Labels()
-    fix = (f"write a line for every label, such as 0: {EMOTIONS[-1]}, with null for what is to be left out, or only the "
-           f"name of a coding, one of {', '.join(CODINGS)}")
+    fix = (f"write a line for every label, such as 0: {EMOTIONS[-1]}, with null for what is to be left out, or only "
+           f"the name of a coding, one of {', '.join(CODINGS)}")
     given = read_yaml(path, fix)
     if isinstance(given, str) and (coding := coding_of(given)):
         return Labels(coding, str(path), str(path) + stamp_of(path))

@@ -144,7 +144,8 @@ def _mapping_notes(numbers: Counter[str], labels: Labels) -> Iterator[str]:
     usual = np.array(_FER2013) / sum(_FER2013)
     if (counts == 0).sum() == 1:
         yield (f"{DOUBT}Of the numbers 0 to 6 all but {counts.argmin()} occur as labels: were the classes numbered "
-               f"anew when {EMOTIONS[counts.argmin()]} was left out, the numbers mean others than FER2013's; then {_SAY}.")
+               f"anew when {EMOTIONS[counts.argmin()]} was left out, the numbers mean others than FER2013's; "
+               f"then {_SAY}.")
     # Half the sum of differences of shares; that of a sample differs by chance, too.
     if np.abs(counts / total - usual).sum() / 2 > _MAX_UNLIKE + total**-0.5:
         worst = np.abs(counts / total - usual).argmax()
@@ -247,8 +248,8 @@ def read_table(table: Table) -> Iterator[tuple[str, dict[str, str]]]:
 def _check_titles(where: str, header: Iterable[str]) -> dict[str, str]:
     titles = titles_of(header)
     if missing := [role for role in ("path", "label") if role not in titles]:
-        raise FerError(f"{where}: no column {' and none '.join(missing)}; a table of pictures needs path and label, and "
-                       "may have split and subject")
+        raise FerError(f"{where}: no column {' and none '.join(missing)}; a table of pictures needs path and "
+                       "label, and may have split and subject")
     return titles
 
 

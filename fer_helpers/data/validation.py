@@ -245,8 +245,8 @@ def _check_augmented(faces: FaceSet) -> tuple[dict[str, int | float], list[Findi
 
 def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
     if faces.subjects is None:
-        return {}, [Finding("info", "The file names tell no subjects, and no table or folders do: whether one person stands in both train and test "
-                                    "cannot be known.")]
+        return {}, [Finding("info", "The file names tell no subjects, and no table or folders do: whether one "
+                                    "person stands in both train and test cannot be known.")]
     test, person = faces.split == "test", np.unique(faces.subjects, return_inverse=True)[1]
     shared = test & _holds(person, ~test)
     figures: dict[str, int | float] = {"subjects": _groups(person, test | ~test),
