@@ -70,7 +70,9 @@ def _open(where: str, open: Callable[[], BinaryIO]) -> Iterator[Any]:
     with needs_extra("parquet"):
         import pyarrow.parquet as parquet
     try:
-        with explain_os_errors(where, "reading"), open() as file:
+        with explain_os_errors(where, "reading"):
+            stream = open()
+        with stream as file:
             if not file.seekable():
                 raise FerError(f"{where}: is too large to be read in an archive; unpack it and choose the folder")
             known = parquet.ParquetFile(file, thrift_string_size_limit=MAX_JSON, thrift_container_size_limit=_MAX_ROWS)
@@ -84,7 +86,7 @@ def _open(where: str, open: Callable[[], BinaryIO]) -> Iterator[Any]:
                 column.path for column in columns if column.physical_type == "BYTE_ARRAY"])
     except (FerError, Unreadable):
         raise
-    except Exception as error:  # pyarrow raises a dozen types on damaged files
+    except Exception as error:  # pyarrow raises many types on damaged files, OSError among them
         raise FerError(f"{where}: the Parquet file is damaged ({error}); {AGAIN}") from error
 
 
