@@ -39,9 +39,9 @@ def files_of(tree: str) -> dict[str, bytes]:
         elif name.endswith(".parquet"):
             files[name] = parquet([int(line.split()[-1]) for line in rest], name)
         else:
-            pixels = (" ".join(map(str, face.ravel())) for face in faces_of(9, seed=len(name)))
-            files[name] = "\n".join(re.sub(r"[\d ]+ … [\d ]+", lambda _: next(pixels), line)
-                                    for line in [first, *rest]).encode()
+            pixels = [" ".join(map(str, face.ravel())) for face in faces_of(len(rest) + 1, seed=len(name))]
+            files[name] = "\n".join(re.sub(r"[\d ]+ … [\d ]+", text, line)
+                                    for text, line in zip(pixels, [first, *rest], strict=True)).encode()
     return files
 
 
@@ -340,5 +340,6 @@ def test_where_votes_cannot_be_joined_the_error_says_why(tmp_path, shift, reason
     faces = load(root)
     with pytest.raises(FerError) as caught:
         faces.vote_shares()
-    assert reason in str(caught.value) and VOTES_FILE in str(caught.value) and "must lie beside" not in str(caught.value)
+    message = str(caught.value)
+    assert reason in message and VOTES_FILE in message and "must lie beside" not in message
     assert reason in refusal(root, votes=root / VOTES_FILE)
