@@ -130,7 +130,7 @@ def _listed(files: Files, labels: Labels, table: Table) -> Layout:
 
 
 def _raf_db(files: Files, labels: Labels) -> Layout | None:
-    """``list_patition_label.txt``, also ``partition``; ``Image/aligned/train_00001_aligned.jpg`` or ``Image/original``."""
+    """``list_patition_label.txt``, or ``partition``, and ``Image/aligned`` or ``Image/original``."""
     lists = [name for name in files.sizes if basename(name) in ("list_patition_label.txt", "list_partition_label.txt")]
     if not lists:
         return None
