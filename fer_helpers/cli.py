@@ -47,7 +47,10 @@ def options(show: Annotated[bool, typer.Option("--version", callback=_version, i
     pass
 
 
-Data = Annotated[str, typer.Option(help="Folder, CSV or zip of faces; empty takes FER_DATA or the synthetic faces.")]
+Data = Annotated[str, typer.Option("--data", "--images", help="Folder, table, CSV or zip of faces; empty takes "
+                                   "FER_DATA or the synthetic faces.")]
+Labelled = Annotated[Path | None, typer.Option("--labels", help="Table of pictures (path, label, perhaps split and "
+                                               "subject) whose paths start in the folder of faces.")]
 Store = Annotated[Path | None, typer.Option(help="Folder of runs; without it FER_RUNS or ./runs.")]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Settings, each once.")]
 Named = Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a finished run.")]
@@ -65,13 +68,14 @@ def data_download(target: Annotated[Path, typer.Argument(help="Folder to create.
 @data_app.command("check", epilog=_examples("fer data check faces", "fer data check fer2013.csv --json",
                                               "fer data check faces --augmented"))
 def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or archive; empty as for --data.")] = "",
+               labels: Labelled = None,
                augmented: Annotated[bool, typer.Option("--augmented", help="Also find test images that are mirrored, "
                                                        "shifted, rotated or cropped copies; takes minutes.")] = False,
                as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Count, find duplicates, leakage, label conflicts and broken images; exit 1 if there are errors."""
     from .data import readers, validation
 
-    found = validation.check_faces(readers.load_faces(source), augmented)
+    found = validation.check_faces(readers.load_faces(source, labels=labels), augmented)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.table())
     if not found.ok:
         raise typer.Exit(1)
@@ -79,11 +83,11 @@ def data_check(source: Annotated[str, typer.Argument(help="Folder, CSV or archiv
 
 @data_app.command("cache", epilog=_examples("fer data cache path/to/fer2013 data/mapped"))
 def data_cache(source: Annotated[str, typer.Argument(help="Folder, CSV or archive of faces, or synthetic.")],
-               target: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
+               target: Annotated[Path, typer.Argument(help="Folder to create.")], labels: Labelled = None) -> None:
     """Lay faces in a folder that trainings read from batch by batch: for more faces than fit in memory."""
     from .data import readers
 
-    faces = readers.map_faces(source, target)
+    faces = readers.map_faces(source, target, labels=labels)
     typer.echo(f"{target}: {len(faces):,} faces; use them with FER_DATA={target}")
 
 
@@ -113,10 +117,11 @@ def models(classes: int = 6) -> None:
 @app.command(epilog=_examples(
     "fer train arch=resnet50 optimizer=adam epochs=10 --data fer2013.csv",
     "fer train method=supcon epochs=4",
+    "fer train --images pictures --labels labels.csv",
     "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16",
     "Settings, each with its default:", "method=plain: a way to learn, such as supcon or focal, see docs/training.md.",
     *explain_settings()))
-def train(settings: Settings = None, data: Data = "", store: Store = None) -> None:
+def train(settings: Settings = None, data: Data = "", labels: Labelled = None, store: Store = None) -> None:
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
     given = _single(settings)
     import pandas as pd
@@ -129,7 +134,7 @@ def train(settings: Settings = None, data: Data = "", store: Store = None) -> No
 
     config = configure(given)
     with distributed.connect() as context:
-        faces = readers.load_faces(data, progress=context.is_main)
+        faces = readers.load_faces(data, labels=labels, progress=context.is_main)
         for finding in validation.check_class_shares(prepare_faces(config, faces)) if context.is_main else ():
             typer.echo(f"warning: {finding.text}", err=True)
         run = train_run(config, faces, store)

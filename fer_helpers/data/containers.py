@@ -28,13 +28,15 @@ _AT_ONCE = 64 << 20  # bytes of a file in a zip that are unpacked as a whole, wh
 
 @dataclass(frozen=True)
 class Files:
-    """Files of a source: sizes by POSIX path below ``root``, folders, a stamp that changes with any of them."""
+    """Files of a source: sizes by POSIX path below ``root``, folders, a stamp that changes with any of them, and the
+    table among them that was chosen as the source, if one was."""
 
     root: Path
     sizes: dict[str, int]
     folders: list[str]
     stamp: str
     open: Callable[[str], BinaryIO]
+    chosen: str = ""
 
     def where(self, name: str) -> str:
         """Full name for messages."""

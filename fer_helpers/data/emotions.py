@@ -26,6 +26,17 @@ VOTE_COLUMNS = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
 )
 
+#: What numbers mean as labels, by the data set that numbers its classes so; "" is no emotion, to be left out.
+CODINGS: dict[str, dict[str, str]] = {
+    "FER2013": {str(number): name for number, name in enumerate(EMOTIONS)},
+    "RAF-DB": {str(number): name for number, name in enumerate(
+        ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), 1)},
+    "AffectNet": {str(number): name for number, name in enumerate(
+        ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt", "", "", ""))},
+    "CK+": {str(number): name for number, name in enumerate(
+        ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"))},
+}
+
 #: Face regions with a ground-truth mask on synthetic faces, in the order of the bits of `faceset.FaceSet.regions`.
 REGIONS = ("brows", "eyes", "nose", "mouth")
 
@@ -39,6 +50,7 @@ _SYNONYMS = {
     "neutral": ("neutrality",),
     "contempt": ("contemptuous",),
 }
+_AROUND = re.compile("^[0-9]+[-_. ]+|[-_ ]+(faces?|images?|pictures?|photos?)$")  # what folders add to a name
 _CANONICAL = {alias: name for name, aliases in _SYNONYMS.items() for alias in (name, *aliases)}
 
 #: Facial action units drawn by `rendering` (Ekman & Friesen 1978), with what each does to a face.
@@ -71,8 +83,21 @@ PROTOTYPES: dict[str, tuple[int, ...]] = {
 
 
 def canonical(name: str) -> str | None:
-    """Emotion named by ``name`` in any case or usual spelling, or None: ``canonical("Suprise") == "surprise"``."""
-    return _CANONICAL.get(name.strip().lower())
+    """Emotion named by ``name`` in any case or usual spelling, or None: ``canonical("Suprise") == "surprise"``, and
+    so does ``"5_Surprised faces"``."""
+    return _CANONICAL.get(_AROUND.sub("", name.strip().lower()))
+
+
+def coding_of(name: str) -> dict[str, str] | None:
+    """The coding in `CODINGS` of that name, in any case, with dashes or without, or None."""
+    plain = {re.sub("[-_ ]", "", known.lower()): coding for known, coding in CODINGS.items()}
+    return plain.get(re.sub("[-_ ]", "", name.lower()))
+
+
+def explain_codings() -> str:
+    """The known codings, as messages list them: ``"FER2013 (0 anger, 1 disgust, …), RAF-DB (…)"``."""
+    return ", ".join(f"{known} ({', '.join(f'{number} {name}' for number, name in coding.items() if name)})"
+                     for known, coding in CODINGS.items())
 
 
 def adjective(emotion: str) -> str:

@@ -20,7 +20,9 @@ from .subjects import subjects_of
 IMAGE_SIZE = 48  # pixels, height and width
 SPLITS = ("train", "val", "test")
 #: Fields of a `FaceSet` that not every source has.
-OPTIONAL = ("votes", "action_units", "regions")
+OPTIONAL = ("votes", "action_units", "regions", "people")
+#: How a note ends that says why a table of FER+ votes was not used.
+NOT_JOINED = "so none were joined."
 #: Images of a set on disk that may be read into memory at once: half a gigabyte.
 MAX_IN_MEMORY = 200_000
 _PIXELS = ("images", "regions")
@@ -46,6 +48,7 @@ class FaceSet:
         Known only for synthetic faces.
     regions : uint8 tensor (N, 48, 48); bit k is set where a pixel belongs to the k-th of `emotions.REGIONS`, or None.
         Known only for synthetic faces. Gathered as ``images`` are.
+    people : int64 tensor (N,), number of the person in each image, where a table or the folders tell, or None.
     source : where the data came from, for titles and reports.
     notes : what reading had to change (conversions, skipped files), one sentence each.
     """
@@ -58,6 +61,7 @@ class FaceSet:
     votes: torch.Tensor | None = None
     action_units: torch.Tensor | None = None
     regions: torch.Tensor | None = field(default_factory=lambda: None)  # an attribute of the class would hide a view's
+    people: torch.Tensor | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
 
@@ -118,11 +122,12 @@ class FaceSet:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change whenever an image, label, id, split, class or vote changes."""
+        """16 hex digits that change whenever an image, label, id, split, class, vote or person changes."""
         pixels = (part.numpy() for part in self.parts())
         votes = b"" if self.votes is None else self.votes.numpy().tobytes()
+        people = () if self.people is None else (self.people.numpy().tobytes(),)
         return digest((len(self) * IMAGE_SIZE**2, pixels), self.labels.numpy().tobytes(), _lines(self.ids),
-                      _lines(self.split), "\n".join(self.classes), votes)
+                      _lines(self.split), "\n".join(self.classes), votes, *people)
 
     @functools.cached_property
     def groups(self) -> np.ndarray:
@@ -145,18 +150,19 @@ class FaceSet:
 
     @functools.cached_property
     def subjects(self) -> np.ndarray | None:
-        """str array (N,): whose face each image shows, or None where the names (`subjects.subject_of`) do not tell."""
+        """str array (N,): whose face each image shows, by ``people`` or else by the names (`subjects.subject_of`), or
+        None where neither tells."""
         if "_origin" in vars(self):  # of the whole set: names of a part must not tell what those of the set do not
             parent, index = vars(self)["_origin"]
             return None if parent.subjects is None else np.asarray(parent.subjects[index])
-        return subjects_of(self.ids)
+        return subjects_of(self.ids) if self.people is None else self.people.numpy().astype(str)
 
     def take(self, index: np.ndarray) -> FaceSet:
         """The images at ``index`` (int or bool array), in that order."""
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else np.ascontiguousarray(index, dtype=np.int64)
         rows = torch.from_numpy(index)
-        known = {name: column[rows] for name in ("labels", "votes", "action_units")
+        known = {name: column[rows] for name in ("labels", "votes", "action_units", "people")
                  if (column := getattr(self, name)) is not None}
         return self._view(index, ids=self.ids[index], split=self.split[index], **known)
 
@@ -329,7 +335,9 @@ class FaceSet:
             If the data has no votes.
         """
         if self.votes is None:
-            raise FerError(f"{self.source}: has no human votes; FER+ (fer2013new.csv) must lie beside the images")
+            reason = next((note.rstrip(".") for note in self.notes if note.endswith(NOT_JOINED)),
+                          "FER+ (fer2013new.csv) must lie beside the images")
+            raise FerError(f"{self.source}: has no human votes; {reason}")
         votes = self.votes[:, [VOTE_COLUMNS.index(name) for name in self.classes]]
         return votes / votes.sum(1, keepdim=True)
 

@@ -10,9 +10,11 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from posixpath import basename, splitext
 
@@ -25,8 +27,9 @@ from . import emotions, mapped, rendering, synthetic
 from .cache import cache_folder, load_cache, save_cache
 from .containers import Files
 from .emotions import TAXONOMY
-from .faceset import IMAGE_SIZE, FaceSet
+from .faceset import IMAGE_SIZE, NOT_JOINED, FaceSet
 from .image_files import MAX_IMAGE_BYTES, Unreadable, decode
+from .layouts import Picture, find_pictures, find_table
 from .sources import (
     LABELS_FILE,
     VOTES_FILE,
@@ -36,18 +39,18 @@ from .sources import (
     find_csvs,
     find_labels,
     find_votes,
+    given_table,
     kinds_of,
     open_source,
-    plan_tree,
 )
 from .synthetic import embedded_faces
 from .tables import BLOCK, read_csvs, read_votes
 
-_READER_VERSION = 3  # raise when the same files would be read differently: old caches are then ignored
+_READER_VERSION = 4  # raise when the same files would be read differently: old caches are then ignored
 
 
 def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: str | Path | None = None,
-               progress: bool = True) -> FaceSet:
+               labels: str | Path | None = None, progress: bool = True) -> FaceSet:
     """Read a dataset into memory; a second call takes the cached copy while the files are unchanged.
 
     Parameters
@@ -58,12 +61,15 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
         directly; split and class names in any case and the usual spellings;
         ``fer2013.csv``, ``icml_face_data.csv`` or ``train.csv`` as Kaggle has them, or a folder with one of them; a
         labelled ``test.csv`` or ``val.csv`` beside ``train.csv`` is that split;
+        a table of pictures, CSV or Parquet, with columns path, label and perhaps split and subject, or its folder;
+        RAF-DB, AffectNet, CK+, JAFFE, KDEF, FER+ or a Parquet of the Hugging Face Hub as they come (`layouts`);
         a zip, tar or gzip of any of these; a folder that `map_faces` wrote, whose pixels then stay on disk.
         ``labels.yaml`` in the folder, or beside the file, says what unusual labels mean: ``0: neutral``, ``bored:
-        null`` for what is to be left out.
+        null`` for what is to be left out, or only ``AffectNet``, a name of `emotions.CODINGS`.
         None or "" reads the environment variable FER_DATA, and "synthetic" where that is unset.
     cache : keep and use a copy in ``$FER_CACHE``, else in ``fer_helpers`` in the user's cache folder.
     votes : FER+ table; by default `VOTES_FILE` in the data's folder or its parent, if there.
+    labels : table of pictures as above, whose paths start in the folder ``source``.
     progress : show a progress bar.
 
     Returns
@@ -78,6 +84,9 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
         If the source is missing, unlabelled or damaged. The message names the file, the line of a CSV, and the fix.
     """
     source = _or_usual(source)
+    if labels is not None and (source == "synthetic" or mapped.is_mapped(os.path.expanduser(source))):
+        raise FerError(f"{source}: has labels already; leave out the table {labels}, or name the folder of its "
+                       "pictures")
     if source == "synthetic":
         return _embedded_faces() if cache else embedded_faces()
     path = Path(os.path.expanduser(source))
@@ -86,21 +95,22 @@ def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: s
             raise FerError(f"{path}: has the votes that it was written with; leave out votes=")
         return mapped.open_mapped(path, source)
     with open_source(path) as files:
-        table, labels = find_votes(files, votes), find_labels(files)
-        key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, table.stamp if table else "",
-                     labels.stamp)
+        given = _find_given(files, votes, labels)
+        # A chosen table and its folder are not the same data.
+        key = digest(str(_READER_VERSION), os.fsencode(files.root.resolve()), files.stamp, files.chosen,
+                     *(one.stamp if one else "" for one in given))
         stored = cache_folder() / f"{digest(os.fsencode(path.resolve()))}.npz"  # one per source: no pile of old ones
         faces, trouble = load_cache(stored, key) if cache else (None, ())
         if faces is not None:
             return dataclasses.replace(faces, source=source)
-        faces = _read(files, source, table, labels, votes is not None, progress, _InMemory())
+        faces = _read(files, source, *given, votes is not None, progress, _InMemory())
     if cache:
         trouble += save_cache(stored, key, faces)
     return dataclasses.replace(faces, notes=faces.notes + trouble)
 
 
-def map_faces(source: str | Path | None, target: str | Path, *, votes: str | Path | None = None, progress: bool = True
-              ) -> FaceSet:
+def map_faces(source: str | Path | None, target: str | Path, *, votes: str | Path | None = None,
+              labels: str | Path | None = None, progress: bool = True) -> FaceSet:
     """Read a dataset as `load_faces` does, but lay its pixels in the new folder ``target``, where they stay.
 
     Only one block of pixels is in memory at a time. `load_faces` then opens the folder, on any machine, and a training
@@ -111,14 +121,13 @@ def map_faces(source: str | Path | None, target: str | Path, *, votes: str | Pat
     path, target = Path(os.path.expanduser(source)), Path(os.path.expanduser(target))
     with mapped.Writer(target) as writer:
         if source == "synthetic" or mapped.is_mapped(path):
-            faces = load_faces(source, votes=votes)
+            faces = load_faces(source, votes=votes, labels=labels)
             for part in faces.images.split(BLOCK):
                 writer.append(part.numpy())
             faces = dataclasses.replace(faces, images=writer.images())
         else:
             with open_source(path) as files:
-                faces = _read(files, source, find_votes(files, votes), find_labels(files), votes is not None, progress,
-                              writer)
+                faces = _read(files, source, *_find_given(files, votes, labels), votes is not None, progress, writer)
         writer.keep(faces)
     return load_faces(target)
 
@@ -163,9 +172,17 @@ def _or_usual(source: str | Path | None) -> str:
     return str(source or os.environ.get("FER_DATA") or "synthetic")
 
 
-def _read(files: Files, source: str, table: Table | None, labels: Labels, required: bool, progress: bool,
-          pixels: Pixels) -> FaceSet:
-    csvs = find_csvs(files)
+def _find_given(files: Files, votes: str | Path | None, labels: str | Path | None
+                ) -> tuple[Table | None, Table | None, Labels]:
+    """The table of votes, that of pictures which was given, and what labels mean."""
+    table = None if labels is None else given_table(labels, "table of pictures; correct labels=")
+    return find_votes(files, votes), table, find_labels(files, table)
+
+
+def _read(files: Files, source: str, votes: Table | None, table: Table | None, labels: Labels, required: bool,
+          progress: bool, pixels: Pixels) -> FaceSet:
+    table = table or find_table(files)
+    csvs = [] if table or files.chosen else find_csvs(files)
     if csvs:
         rows = read_csvs(files, csvs, labels, progress, pixels.append)
         used = {name for name, _ in csvs}
@@ -174,41 +191,49 @@ def _read(files: Files, source: str, table: Table | None, labels: Labels, requir
         faces = _face_set(pixels.images(), rows.emotions, rows.ids, rows.splits)
         notes = rows.notes
     else:
-        plan, notes = plan_tree(files, labels)
-        used = {name for name, _, _ in plan}
-        faces = _read_tree(files, plan, progress, pixels)
+        pictures, notes, others = find_pictures(files, labels, table)
+        used = {*others, *(picture.path for picture in pictures)}
+        faces = _read_pictures(files, pictures, progress, pixels)
     faces = _complete_splits(dataclasses.replace(faces, source=source))
-    faces = faces if table is None else _join_votes(faces, table, by_row=bool(csvs), required=required)
+    if votes is not None and (faces.votes is None or required):
+        faces = _join_votes(faces, votes, by_row=bool(csvs), required=required)
     unread = sorted(name for name in files.sizes.keys() - used if not name.lower().endswith((VOTES_FILE, LABELS_FILE)))
-    if unread:
+    if unread and not files.chosen:
         notes += (f"{len(unread):,} {'file was' if len(unread) == 1 else 'files were'} not read ({kinds_of(unread)}), "
                   f"such as {unread[0]}.",)
     return dataclasses.replace(faces, notes=faces.notes + notes)
 
 
-# Class folders
+# Pictures
 
-def _read_tree(files: Files, plan: list[tuple[str, str, str]], progress: bool, pixels: Pixels) -> FaceSet:
-    block, changes = np.empty((min(len(plan), BLOCK), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter[str]()
+def _read_pictures(files: Files, pictures: list[Picture], progress: bool, pixels: Pixels) -> FaceSet:
+    block, changes = np.empty((min(len(pictures), BLOCK), IMAGE_SIZE, IMAGE_SIZE), np.uint8), Counter[str]()
     faults = Faults(f"{files.root}/")
     # One thread on purpose: at 48×48, handing over the interpreter lock costs more than decoding.
-    for row, (name, _, _) in enumerate(tqdm(plan, "reading faces", unit="image", **bar_options(progress))):
+    for row, picture in enumerate(tqdm(pictures, "reading faces", unit="image", **bar_options(progress))):
+        name = picture.path
         try:
-            if files.sizes[name] > MAX_IMAGE_BYTES:
+            if files.sizes.get(name, 0) > MAX_IMAGE_BYTES:
                 raise Unreadable(f"{files.sizes[name]:,} bytes are too many for a face", "bring a smaller copy")
-            with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
+            with explain_os_errors(files.where(name), "reading"), (picture.open or partial(files.open, name))() as file:
                 block[row % BLOCK] = decode(file, changes)
         except Unreadable as error:
             faults.add(f"{name}: {error.reason}", error.fix)
-        if not faults.count and (row % BLOCK == BLOCK - 1 or row == len(plan) - 1):
+        if not faults.count and (row % BLOCK == BLOCK - 1 or row == len(pictures) - 1):
             pixels.append(block[:row % BLOCK + 1].copy())
     faults.check()
-    stems = [splitext(basename(name))[0] for name, _, _ in plan]
+    stems = [splitext(basename(picture.path))[0] for picture in pictures]
     repeats = Counter(stems)
-    ids = [stem if repeats[stem] == 1 else name for stem, (name, _, _) in zip(stems, plan, strict=True)]
+    ids = [stem if repeats[stem] == 1 else picture.path for stem, picture in zip(stems, pictures, strict=True)]
     notes = tuple(f"{count} {'image was' if count == 1 else 'images were'} {change}."
                   for change, count in sorted(changes.items()))
-    return _face_set(pixels.images(), [label for _, _, label in plan], ids, [split for _, split, _ in plan], notes)
+    faces = _face_set(pixels.images(), [one.emotion for one in pictures], ids, [one.split for one in pictures], notes)
+    if any(one.votes for one in pictures):
+        faces = dataclasses.replace(faces, votes=torch.tensor([one.votes for one in pictures], dtype=torch.float32))
+    if any(one.subject for one in pictures):  # whom nobody names is a person of their own
+        people = np.unique([one.subject or f"/{one.path}" for one in pictures], return_inverse=True)[1]
+        faces = dataclasses.replace(faces, people=torch.from_numpy(people))
+    return faces
 
 
 # FER+ votes
@@ -216,26 +241,41 @@ def _read_tree(files: Files, plan: list[tuple[str, str, str]], progress: bool, p
 def _join_votes(faces: FaceSet, table: Table, by_row: bool, required: bool) -> FaceSet:
     """Add the votes, by image name, or row by row for a CSV, whose images have no FER+ names."""
     usages, names, votes = read_votes(table)
-    if by_row:
-        known = len(votes) == len(faces) and all(
-            name.startswith(f"{usage}_") for usage, name in zip(usages, faces.ids, strict=True))
-        rows = np.arange(len(faces)) if known else np.full(len(faces), -1)
-    else:
-        position = {splitext(name)[0]: row for row, name in enumerate(names) if name}
-        rows = np.array([position.get(name, -1) for name in faces.ids])
+    rows, reason = _vote_rows(faces.ids, usages, names, by_row)
     matched = rows >= 0
     if not matched.any():
-        reason = (f"{table.where}: its {len(votes):,} votes do not belong to these {len(faces):,} images "
-                  f"({'other rows' if by_row else 'other names'})")
+        reason = f"{table.where}: its {len(votes):,} votes do not belong to these {len(faces):,} images ({reason})"
         if required:
             raise FerError(f"{reason}; choose the table of this data or leave out votes=")
-        return dataclasses.replace(faces, notes=(*faces.notes, f"{reason}, so none were joined."))
+        return dataclasses.replace(faces, notes=(*faces.notes, f"{reason}, {NOT_JOINED}"))
     known_votes = torch.from_numpy(np.where(matched[:, None], votes[rows], np.float32("nan")))
     note = f"FER+ votes were joined to {matched.sum():,} of {len(faces):,} images."
     return dataclasses.replace(faces, votes=known_votes, notes=(*faces.notes, note))
 
 
 # Assembly and cache
+
+def _vote_rows(ids: np.ndarray, usages: list[str], names: list[str], by_row: bool) -> tuple[np.ndarray, str]:
+    """Of each image its row among the votes, -1 where it has none, and why none has one.
+
+    FER+ names images as it does (fer0000000.png); Kaggle's pictures (Training_123.jpg) may have the number of their
+    row in fer2013.csv, and so have images of a CSV here, those of Kaggle's train.csv within Training.
+    """
+    none, position = np.full(len(ids), -1), {splitext(name)[0]: row for row, name in enumerate(names) if name}
+    if not by_row and (rows := np.array([position.get(name, -1) for name in ids])).max() >= 0:
+        return rows, ""
+    parts = [re.fullmatch(r"([A-Za-z]+)_0*(\d{1,7})", name) for name in ids]
+    usage, number = zip(*((part[1], int(part[2])) if part else ("", -1) for part in parts), strict=True)
+    training = np.flatnonzero(np.array(usages) == "Training")
+    if by_row and (ours := np.array(usage) == "train").sum() == len(training) > 0:
+        return np.where(ours, training[np.minimum(number, len(training) - 1)], -1), ""
+    if by_row and len(usages) != len(ids):
+        return none, f"{len(training):,} of them are for Training"
+    if all(0 <= row < len(usages) and usages[row] == one for one, row in zip(usage, number, strict=True)):
+        return np.array(number), ""
+    return none, "other rows" if by_row else ("the numbers in their names are not rows of fer2013.csv" if all(parts)
+                                              else "other names")
+
 
 def _face_set(images: torch.Tensor, emotions: list[str], ids: list[str], splits: list[str],
               notes: tuple[str, ...] = ()) -> FaceSet:

@@ -6,6 +6,7 @@ Opening the files is the business of `containers`, decoding them that of `image_
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import stat
@@ -14,16 +15,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import basename, dirname, splitext
+from types import MappingProxyType
 from typing import BinaryIO
 
 from ..files import FerError, explain_os_errors, read_yaml, refuse_address
-from .containers import AGAIN, Files, list_folder, open_archive, stamp_of
-from .emotions import EMOTIONS, TAXONOMY, canonical
-from .image_files import PICTURES, is_picture
+from .containers import Files, list_folder, open_archive, stamp_of
+from .emotions import CODINGS, EMOTIONS, TAXONOMY, canonical, coding_of, explain_codings
+from .image_files import PICTURES
 
 VOTES_FILE = "fer2013new.csv"  # FER+'s own name for its vote table
 LABELS_FILE = "labels.yaml"  # what the labels of a set mean, where they are not what is usual
-CSV_FILES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # Kaggle's names; the first one present is read
+TABLES = (".csv", ".tsv", ".parquet")  # endings of a table of pictures
+PIXEL_FILES = ("fer2013.csv", "icml_face_data.csv")  # never tables of pictures
+CSV_FILES = (*PIXEL_FILES, "train.csv")  # Kaggle's names; the first one present is read
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
            "testing": "test", "publictest": "test", "privatetest": "test"}
@@ -53,28 +57,30 @@ class Faults:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of FER+ votes: name for messages, a stamp that changes with it, how to open it."""
+    """A table of FER+ votes or of pictures: name for messages, a stamp that changes with it, how to open it, and the
+    folder in the source where the paths of pictures start."""
 
     where: str
     stamp: str
     open: Callable[[], BinaryIO]
+    folder: str = ""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the labels of a set mean: the usual spellings, and in a CSV FER2013's numbers, unless a `LABELS_FILE` says
-    otherwise, which is then ``where``."""
+    """What the labels of a set mean: the usual spellings, and the numbers of a coding where the layout implies one,
+    unless a `LABELS_FILE` says otherwise, which is then ``where``."""
 
     table: Mapping[str, str] = field(default_factory=dict)
     where: str = ""
     stamp: str = ""
 
-    def emotion(self, label: str, numbers: bool = False) -> str | None:
-        """The emotion of a label, "" where it is to be left out, None where it is unknown; FER2013's ``numbers`` count
-        where the file has none."""
-        label = label.strip().lower()
-        usual = EMOTIONS[int(label)] if numbers and not self.numbered and re.fullmatch("[0-6]", label) else None
-        return self.table.get(label, canonical(label) or usual)
+    def emotion(self, label: str, coding: Mapping[str, str] = MappingProxyType({})) -> str | None:
+        """The emotion of a label, "" where it is to be left out, None where it is unknown; the numbers of ``coding``
+        (of `emotions.CODINGS`) count where the file has none."""
+        label = re.sub(r"^([0-9]+)\.0+$", r"\1", label.strip().lower())  # as data frames write what has gaps
+        usual = canonical(label) if self.numbered or label not in coding else coding[label]
+        return self.table.get(label, self.table.get(usual, usual) if usual else usual)
 
     @property
     def numbered(self) -> bool:
@@ -84,7 +90,8 @@ class Labels:
 
 @contextlib.contextmanager
 def open_source(path: Path) -> Iterator[Files]:
-    """The files of a folder, an archive (also the only one in a folder) or a lone CSV, with its like for other splits.
+    """The files of a folder, an archive (also the only one in a folder without pictures), a lone CSV, with its like for
+    other splits, or a table of pictures, with its folder.
 
     Raises
     ------
@@ -100,12 +107,15 @@ def open_source(path: Path) -> Iterator[Files]:
     if stat.S_ISDIR(mode):
         files = list_folder(path)
         archives = [name for name in files.sizes if name.lower().endswith(_ARCHIVES)]
-        only = [name for name, _ in find_csvs(files)] or ([] if _has_classes(files) or len(archives) > 1 else archives)
+        unpacked = has_classes(files) or any(name.lower().endswith(PICTURES) for name in files.sizes)
+        only = [name for name, _ in find_csvs(files)] or ([] if unpacked or len(archives) > 1 else archives)
         with open_archive(path / only[0]) if only else contextlib.nullcontext() as packed:
             yield packed or files
         return
     with open_archive(path) if stat.S_ISREG(mode) else contextlib.nullcontext() as packed:
-        if packed is None and path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
+        if packed is None and stat.S_ISREG(mode) and _lists_pictures(path):
+            packed = dataclasses.replace(list_folder(path.parent), chosen=path.name)
+        elif packed is None and path.suffix.lower() == ".csv" and stat.S_ISREG(mode):
             with explain_os_errors(path.parent, "reading"):
                 beside = _siblings(path.name, os.listdir(path.parent)) if path.name.lower() == CSV_FILES[-1] else []
                 paths = [path, *(other for name in beside if os.path.isfile(other := path.parent / name))]
@@ -117,6 +127,15 @@ def open_source(path: Path) -> Iterator[Files]:
         yield packed
 
 
+def _lists_pictures(path: Path) -> bool:
+    """Whether a file is a table of pictures: any but a CSV that has pixels, or has the name of one."""
+    if path.suffix.lower() != ".csv" or path.name.lower() in PIXEL_FILES:
+        return path.suffix.lower() in TABLES[1:]
+    with explain_os_errors(path, "reading"), path.open("rb") as file:
+        header = file.readline(1 << 16).lower()
+    return b"pixels" not in header and any(delimiter in header for delimiter in (b",", b"\t", b";"))
+
+
 def find_csvs(files: Files) -> list[tuple[str, str]]:
     """(path, split of rows that tell none) of the pixel CSV to read, and of ``test.csv`` and its like beside
     ``train.csv``; empty where there are class folders or no such file."""
@@ -124,7 +143,7 @@ def find_csvs(files: Files) -> list[tuple[str, str]]:
         return [(only, "train")]
     known = {basename(name).lower(): name for name in sorted(files.sizes, reverse=True) if name.endswith(".csv")}
     main = next((known[name] for name in CSV_FILES if name in known), None)
-    if main is None or _has_classes(files):
+    if main is None or has_classes(files):
         return []
     beside = _siblings(main, files.sizes) if basename(main).lower() == CSV_FILES[-1] else []
     return [(main, "train"), *((name, split_of(splitext(basename(name))[0]) or "") for name in beside)]
@@ -134,60 +153,6 @@ def _siblings(name: str, others: Iterable[str]) -> list[str]:
     """CSV files in the same folder that are named for val or test."""
     return sorted(other for other in others if dirname(other) == dirname(name) and other.lower().endswith(".csv")
                   and split_of(splitext(basename(other))[0]) in ("val", "test"))
-
-
-def plan_tree(files: Files, labels: Labels) -> tuple[list[tuple[str, str, str]], tuple[str, ...]]:
-    """(path, split, emotion) of every image, by path, and notes about what was left out. Split is "train" throughout
-    where the folders name none.
-
-    Raises
-    ------
-    FerError
-        If there are no class folders, or pictures whose class nobody can know. Names all of them.
-    """
-    plan, faults = [], Faults(f"{files.root}/")
-    parents, filled = set[str](), set[str]()
-    nameless, left = Counter[str](), Counter[str]()
-    for name in sorted(files.sizes):
-        *folders, _ = name.split("/")
-        emotion = labels.emotion(folders[-1]) if folders else None
-        if not (name.lower().endswith(PICTURES) or emotion and _holds_picture(files, name)):
-            continue
-        filled.add("/".join(folders))
-        splits = [split for folder in folders if (split := split_of(folder))]
-        if emotion:
-            plan.append((name, splits[-1] if splits else "", emotion))
-            parents.update(() if splits else ["/".join(folders[:-1])])
-        elif emotion == "":
-            left[folders[-1]] += 1
-        elif splits and split_of(folders[-1]):
-            faults.add(f"{name}: lies in no class folder", "move it into one, such as train/happiness")
-        else:
-            nameless["/".join(folders)] += 1
-    for folder, count in nameless.items():
-        # Elsewhere a folder of pictures is no business of ours.
-        if folder and (any(map(split_of, folder.split("/"))) or dirname(folder) in parents):
-            faults.add(f"{folder}: unknown class folder ({count:,} pictures)",
-                       f"known are {', '.join(TAXONOMY)}; say in {LABELS_FILE} beside the data which of them each is "
-                       f"(NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
-    faults.check()
-    if not plan:
-        kinds = f" (it holds {kinds_of(files.sizes)})" if files.sizes else ""
-        raise FerError(f"{files.root}: holds no class folders such as train/happiness and none of "
-                       f"{', '.join(CSV_FILES)}{kinds}; choose the folder that does, or {AGAIN}")
-    if parents and (len(parents) > 1 or any(split for _, split, _ in plan)):
-        raise FerError(f"{files.root}: class folders stand in {', '.join(sorted(parent or '.' for parent in parents))} "
-                       "outside train and test; lay them in folders train, val and test")
-    notes = [f"{count:,} images of {label} were left out, as {labels.where} says." for label, count in left.items()]
-    empty = [folder for folder in files.folders if labels.emotion(basename(folder)) and folder not in filled]
-    if empty:
-        notes.append(f"Class folders without a picture: {', '.join(empty)}.")
-    return [(name, split or "train", emotion) for name, split, emotion in plan], tuple(notes)
-
-
-def _holds_picture(files: Files, name: str) -> bool:
-    with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
-        return is_picture(file.read(32))
 
 
 def kinds_of(names: Iterable[str]) -> str:
@@ -202,44 +167,44 @@ def find_votes(files: Files, chosen: str | Path | None) -> Table | None:
     inside = [name for name in sorted(files.sizes) if name.lower().endswith(VOTES_FILE)]
     if chosen is None and inside:
         return Table(files.where(inside[0]), "", lambda: files.open(inside[0]))  # the files' stamp covers it
-    candidates = [files.root / VOTES_FILE, files.root.resolve().parent / VOTES_FILE]
     if chosen is not None:
-        candidates = [Path(os.path.expanduser(chosen))]
-    for path in candidates:
-        if os.path.isfile(path):  # unlike Path.is_file, False below a folder that may not be entered
-            return Table(str(path), str(path) + stamp_of(path), _opener(path))
-    if chosen is not None:
-        raise FerError(f"{chosen}: no such FER+ table; correct votes= or leave it out")
-    return None
+        return given_table(chosen, "FER+ table; correct votes=")
+    candidates = (files.root / VOTES_FILE, files.root.resolve().parent / VOTES_FILE)
+    return next((given_table(path, "FER+ table") for path in candidates if os.path.isfile(path)), None)
 
 
-def find_labels(files: Files) -> Labels:
-    """What a `LABELS_FILE` says that lies among the files of a folder, or beside the archive.
+def find_labels(files: Files, table: Table | None = None) -> Labels:
+    """What a `LABELS_FILE` says that lies among the files of a folder, beside the archive, or beside a given table.
 
     Raises
     ------
     FerError
-        If it is no mapping from labels to emotions, or null for what is to be left out, nor a list of them.
+        If it is no mapping from labels to emotions, or null for what is to be left out, no list of them, and no name in
+        `emotions.CODINGS`.
     """
     folder = files.root if os.path.isdir(files.root) else files.root.parent
     inside = [folder / name for name in sorted(files.sizes) if basename(name).lower() == LABELS_FILE]
-    path = next((path for path in (folder / LABELS_FILE, *inside) if os.path.lexists(path)), None)
+    beside = [Path(table.where).parent / LABELS_FILE] if table else []
+    path = next((path for path in (folder / LABELS_FILE, *inside, *beside) if os.path.lexists(path)), None)
     if path is None:
         return Labels()
-    fix = f"write a line for every label, such as 0: {EMOTIONS[-1]}, with null for what is to be left out"
+    fix = (f"write a line for every label, such as 0: {EMOTIONS[-1]}, with null for what is to be left out, or only "
+           f"the name of a coding, one of {', '.join(CODINGS)}")
     given = read_yaml(path, fix)
+    if isinstance(given, str) and (coding := coding_of(given)):
+        return Labels(coding, str(path), str(path) + stamp_of(path))
     if isinstance(given, list):
         given = dict(enumerate(given))
     if not isinstance(given, dict):
         raise FerError(f"{path}: is no mapping of labels to emotions; {fix}")
-    table = {}
+    meaning = {}
     for label, name in given.items():
         emotion = "" if name is None else canonical(str(name))
         if emotion is None:
             raise FerError(f"{path}: {label}: unknown emotion {str(name)[:40]!r}, known are {', '.join(TAXONOMY)}; "
                            f"{fix}")
-        table[str(label).strip().lower()] = emotion
-    return Labels(table, str(path), str(path) + stamp_of(path))
+        meaning[str(label).strip().lower()] = emotion
+    return Labels(meaning, str(path), str(path) + stamp_of(path))
 
 
 def split_of(name: str) -> str | None:
@@ -247,9 +212,25 @@ def split_of(name: str) -> str | None:
     return _SPLITS.get(re.sub("[-_ ]|set$", "", name.lower()))  # "Training set" too
 
 
+def explain_numbers(what: str) -> tuple[str, str]:
+    """The fault that ``what`` has numbers for classes, and its fix: what numbers mean is never guessed."""
+    return (f"{what} is a number, and what numbers mean is not guessed",
+            f"write into {LABELS_FILE} beside the data the name of the coding, one of {explain_codings()}, or a line "
+            f"for every number, such as 0: {EMOTIONS[-1]}")
+
+
+def given_table(path: Path | str, what: str) -> Table:
+    """The table at a path that was given as ``what``; `FerError` where there is none."""
+    path = Path(os.path.expanduser(path))
+    if not os.path.isfile(path):  # unlike Path.is_file, False below a folder that may not be entered
+        raise FerError(f"{path}: no such {what} or leave it out")
+    return Table(str(path), str(path) + stamp_of(path), _opener(path))
+
+
 def _opener(path: Path) -> Callable[[], BinaryIO]:
     return lambda: path.open("rb")
 
 
-def _has_classes(files: Files) -> bool:
+def has_classes(files: Files) -> bool:
+    """Whether a folder is called as a class is."""
     return any(canonical(basename(name)) for name in files.folders)

@@ -1,14 +1,15 @@
-"""Reads tables: faces as a CSV of pixels, and the votes of FER+."""
+"""Reads tables: faces as a CSV of pixels, lists of pictures, and the votes of FER+."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from posixpath import basename, splitext
 from typing import BinaryIO
@@ -18,16 +19,23 @@ from tqdm.auto import tqdm
 
 from ..files import FerError, bar_options, explain_os_errors
 from .containers import AGAIN, Files
-from .emotions import EMOTIONS, TAXONOMY, VOTE_COLUMNS
+from .emotions import CODINGS, EMOTIONS, TAXONOMY, VOTE_COLUMNS
 from .faceset import IMAGE_SIZE
+from .parquet import columns_of, read_rows
 from .sources import CSV_FILES, LABELS_FILE, VOTES_FILE, Faults, Labels, Table, split_of
 
 BLOCK = 1024  # faces read at a time: large enough for numpy, small enough for the processor's cache
 DOUBT = "Doubtful: "  # how a note begins that `validation` makes a warning of
 _FER2013 = (4953, 547, 5121, 8989, 6077, 4002, 6198)  # images of each class (Goodfellow et al. 2013, arXiv:1307.0414)
 _MAX_UNLIKE = 0.1  # share of the labels that would have to be others for the shares to be FER2013's
+_SAY = (f"say so in {LABELS_FILE} beside the data, where the name of a coding is enough "
+        f"({', '.join(name for name in CODINGS if name != 'FER2013')})")
 _MAX_ROW = 1 << 20  # characters of a row in a CSV, a hundred times those of a face
 _MAX_TABLE = 64 << 20  # bytes of a table of votes: of one and a half million images
+#: What a column of a table of pictures may be called.
+_TITLES = {"path": ("path", "image", "image_path", "img_path", "file", "filename", "file_name", "pth", "img"),
+           "label": ("label", "labels", "emotion", "expression", "class"), "split": ("split", "usage", "set"),
+           "subject": ("subject", "person", "identity")}
 
 
 @dataclass
@@ -53,7 +61,7 @@ def read_csvs(files: Files, parts: list[tuple[str, str]], labels: Labels, progre
     """
     rows, numbers = Rows(), Counter[str]()
     for place, (name, split) in enumerate(parts):
-        if place and "emotion" not in _header(files, name):
+        if place and "emotion" not in header_of(files, name):
             rows.notes += (f"{basename(name)} was left out: it has no column 'emotion', so its images have no labels.",)
         else:
             _read_rows(files, name, split, labels, progress, append, rows, numbers)
@@ -61,14 +69,9 @@ def read_csvs(files: Files, parts: list[tuple[str, str]], labels: Labels, progre
     return rows
 
 
-def _header(files: Files, name: str) -> list[str]:
-    with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
-        return [title.strip().lower() for title in next(_csv_rows(file, files.where(name)), (0, []))[1]]
-
-
 def _read_rows(files: Files, name: str, default: str, labels: Labels, progress: bool,
                append: Callable[[np.ndarray], None], into: Rows, numbers: Counter[str]) -> None:
-    where, header = files.where(name), _header(files, name)
+    where, header = files.where(name), header_of(files, name)
     columns = {title: position for position, title in enumerate(header)}
     if not header:
         raise FerError(f"{where}: is empty; {AGAIN}")
@@ -88,7 +91,7 @@ def _read_rows(files: Files, name: str, default: str, labels: Labels, progress: 
         lines.clear()
 
     with explain_os_errors(where, "reading"), files.open(name) as file:
-        rows = _csv_rows(file, where)
+        rows = csv_rows(file, where)
         next(rows)
         for row, (line, fields) in enumerate(tqdm(rows, f"reading {basename(name)}", unit="row",
                                                   **bar_options(progress))):
@@ -99,7 +102,7 @@ def _read_rows(files: Files, name: str, default: str, labels: Labels, progress: 
             label = fields[columns["emotion"]].strip()
             if label.isdecimal():
                 numbers[label] += 1
-            emotion = labels.emotion(label, numbers=True)
+            emotion = labels.emotion(label, CODINGS["FER2013"])
             if emotion is None:
                 faults.add(f"line {line}: unknown emotion {label[:40]!r}",
                            f"known are {', '.join(TAXONOMY)}{'' if labels.numbered else ', and 0 to 6 for these'}; say "
@@ -130,10 +133,10 @@ def _mapping_notes(numbers: Counter[str], labels: Labels) -> Iterator[str]:
     """What numbers were taken to mean, and what speaks against it."""
     if not numbers:
         return
-    meant = {label: labels.emotion(label, numbers=True) or "left out" for label in sorted(numbers, key=int)}
+    meant = {label: labels.emotion(label, CODINGS["FER2013"]) or "left out" for label in sorted(numbers, key=int)}
     yield (f"Numbered labels were read as {', '.join(f'{label} {name}' for label, name in meant.items())}, "
            + (f"as {labels.where} says." if labels.numbered else f"as FER2013 numbers them; if they mean something "
-              f"else, say so in {LABELS_FILE} beside the data."))
+              f"else, {_SAY}."))
     if labels.numbered:
         return
     total = sum(numbers.values())
@@ -141,18 +144,20 @@ def _mapping_notes(numbers: Counter[str], labels: Labels) -> Iterator[str]:
     usual = np.array(_FER2013) / sum(_FER2013)
     if (counts == 0).sum() == 1:
         yield (f"{DOUBT}Of the numbers 0 to 6 all but {counts.argmin()} occur as labels: were the classes numbered "
-               f"anew when {EMOTIONS[counts.argmin()]} was left out, the numbers mean others than FER2013's.")
+               f"anew when {EMOTIONS[counts.argmin()]} was left out, the numbers mean others than FER2013's; "
+               f"then {_SAY}.")
     # Half the sum of differences of shares; that of a sample differs by chance, too.
     if np.abs(counts / total - usual).sum() / 2 > _MAX_UNLIKE + total**-0.5:
         worst = np.abs(counts / total - usual).argmax()
         yield (f"{DOUBT}The numbers do not occur as often as FER2013's: {worst} ({EMOTIONS[worst]}) makes up "
                f"{counts[worst] / total:.0%} of the labels and {usual[worst]:.0%} of FER2013's; look whether they mean "
-               "the same.")
+               f"the same; if not, {_SAY}.")
 
 
-def _csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each row that is not blank."""
-    text, left = io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), _MAX_ROW
+def csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of each row that is not blank, divided by what divides the first: commas, tabs or
+    semicolons."""
+    text, left, place = io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), _MAX_ROW, 0
 
     def lines() -> Iterator[str]:
         """A file without line ends, or a row that goes on in quotes, must not fill the memory."""
@@ -163,14 +168,15 @@ def _csv_rows(file: BinaryIO, where: str) -> Iterator[tuple[int, list[str]]]:
                 raise csv.Error(f"a row of more than {_MAX_ROW:,} characters")
             yield line
 
-    reader = csv.reader(lines())
     try:
+        first = next(rest := lines(), "")
+        reader = csv.reader(itertools.chain([first], rest), delimiter=max(",\t;", key=first.count))
         for fields in reader:
-            left = _MAX_ROW
+            left, place = _MAX_ROW, reader.line_num
             if fields:
-                yield reader.line_num, fields
+                yield place, fields
     except (csv.Error, UnicodeDecodeError) as error:
-        raise FerError(f"{where}: after line {reader.line_num}: not a CSV text file ({error}); {AGAIN}") from error
+        raise FerError(f"{where}: after line {place}: not a CSV text file ({error}); {AGAIN}") from error
 
 
 def _parse_pixels(texts: list[str], lines: list[int], faults: Faults) -> np.ndarray:
@@ -208,10 +214,55 @@ def _parse_row(text: str, line: int, faults: Faults) -> list[int]:
     return [0] * IMAGE_SIZE**2
 
 
+def titles_of(header: Iterable[str]) -> dict[str, str]:
+    """Which titles of a header are a picture's path, label, split and subject; those that there are."""
+    usual = {title.strip().lower(): title for title in header}
+    return {role: usual[name] for role, names in _TITLES.items() if (name := next(filter(usual.get, names), ""))}
+
+
+def read_table(table: Table) -> Iterator[tuple[str, dict[str, str]]]:
+    """Place ("line 3") and path, label, and where there are such columns split and subject, of each row of a table of
+    pictures.
+
+    Raises
+    ------
+    FerError
+        If it is damaged or has no column of paths or of labels.
+    """
+    if table.where.lower().endswith(".parquet"):
+        titles = _check_titles(table.where, columns_of(table.where, table.open))
+        yield from read_rows(table.where, table.open, titles)
+        return
+    with explain_os_errors(table.where, "reading"), table.open() as file:
+        rows = csv_rows(file, table.where)
+        header = next(rows, (0, []))[1]
+        titles = _check_titles(table.where, header)
+        columns = {role: header.index(title) for role, title in titles.items()}
+        for line, fields in rows:
+            if len(fields) != len(header):
+                raise FerError(f"{table.where}: line {line}: {len(fields)} columns where the first line has "
+                               f"{len(header)}; correct the row")
+            yield f"line {line}", {role: fields[column].strip() for role, column in columns.items()}
+
+
+def _check_titles(where: str, header: Iterable[str]) -> dict[str, str]:
+    titles = titles_of(header)
+    if missing := [role for role in ("path", "label") if role not in titles]:
+        raise FerError(f"{where}: no column {' and none '.join(missing)}; a table of pictures needs path and "
+                       "label, and may have split and subject")
+    return titles
+
+
+def header_of(files: Files, name: str) -> list[str]:
+    """The titles of a CSV, in lower case."""
+    with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
+        return [title.strip().lower() for title in next(csv_rows(file, files.where(name)), (0, []))[1]]
+
+
 def read_votes(table: Table) -> tuple[list[str], list[str], np.ndarray]:
     """Usage, image name and float32 (M, 10) votes of each row."""
     with explain_os_errors(table.where, "reading"), table.open() as file:
-        rows = _csv_rows(file, table.where)
+        rows = csv_rows(file, table.where)
         header = [title.strip().lower() for title in next(rows, (0, []))[1]]
         titles = ["usage", "image name", *(name.lower() for name in VOTE_COLUMNS)]
         if missing := [title for title in titles if title not in header]:

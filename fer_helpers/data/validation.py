@@ -245,8 +245,8 @@ def _check_augmented(faces: FaceSet) -> tuple[dict[str, int | float], list[Findi
 
 def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Finding]]:
     if faces.subjects is None:
-        return {}, [Finding("info", "The file names tell no subjects: whether one person stands in both train and test "
-                                    "cannot be known.")]
+        return {}, [Finding("info", "The file names tell no subjects, and no table or folders do: whether one "
+                                    "person stands in both train and test cannot be known.")]
     test, person = faces.split == "test", np.unique(faces.subjects, return_inverse=True)[1]
     shared = test & _holds(person, ~test)
     figures: dict[str, int | float] = {"subjects": _groups(person, test | ~test),
@@ -256,7 +256,7 @@ def _check_subjects(faces: FaceSet) -> tuple[dict[str, int | float], list[Findin
             "warning", f"{_images(shared.sum())} of test ({shared.sum() / test.sum():.1%}) show persons, "
             f"{figures['subjects_across']} of {figures['subjects']}, who also stand in train or val: scores tell about "
             "known persons, not about new ones; divide the data by persons.", _examples(faces, shared))]
-    return figures, [Finding("info", f"The file names tell {figures['subjects']} subjects; none stands in both train "
+    return figures, [Finding("info", f"The data tells {figures['subjects']} subjects; none stands in both train "
                                      "and test, so scores are subject-independent.")]
 
 

@@ -61,7 +61,7 @@ def test_all_bad_rows_are_named_at_once_by_kind(tmp_path):
 
 
 @pytest.mark.parametrize(("folders", "kinds"), [
-    (["images/1.png", "annotations/1_exp.npy"], "1 .npy, 1 .png"), (["Image/aligned/test_0001.jpg"], "1 .jpg")])
+    (["images/1.png", "features/1.npy"], "1 .npy, 1 .png"), (["Image/aligned/test_0001.jpg"], "1 .jpg")])
 def test_folders_without_classes_are_told_what_they_hold(tmp_path, folders, kinds):
     add(tmp_path / "data", *folders)
     message = refusal(tmp_path / "data")
