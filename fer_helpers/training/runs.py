@@ -31,7 +31,7 @@ from torch import nn
 
 from ..data.emotions import TAXONOMY
 from ..data.faceset import SPLITS, FaceSet
-from ..files import FerError, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
+from ..files import FerError, check_file, digest, explain_os_errors, home, read_json, write_atomic, write_json
 from ..metrics.evaluation import Comparison, Evaluation, compare, evaluate
 from ..models.base import Network
 from ..models.factory import create_model
@@ -61,20 +61,14 @@ _PREDICTIONS = {"id": str, "split": str, "true": str, "predicted": str, "confide
 
 
 def default_store() -> Path:
-    """``FER_RUNS`` if set, else ``runs`` beside the notebooks' folder (or here, outside the repository)."""
-    store = os.environ.get("FER_RUNS")
-    return Path(store) if store else home() / "runs"
+    """``FER_RUNS`` if set, else ``runs`` here, or beside the notebooks' folder where that is the current one."""
+    store, here = os.environ.get("FER_RUNS"), Path.cwd()
+    return Path(store) if store else (here.parent if here.name == "notebooks" else here) / "runs"
 
 
 def results_folder() -> Path:
-    """`RESULTS` of the repository that the notebooks, or the current folder, lie in."""
+    """`RESULTS` of the repository, see `files.home`."""
     return home() / RESULTS
-
-
-def home() -> Path:
-    """The repository: the folder that holds the notebooks' one, or the current one."""
-    here = Path.cwd()
-    return here.parent if here.name == "notebooks" else here
 
 
 @dataclass(frozen=True)

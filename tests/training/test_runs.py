@@ -604,12 +604,11 @@ def test_a_record_does_not_tell_where_the_data_lay(copy, tmp_path):
     assert not [path for path in kept.folder.iterdir() if str(tmp_path) in path.read_text()]
 
 
-def test_recorded_runs_are_found_from_the_repository_and_from_its_notebooks(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_recorded_runs_are_found_from_the_repository_and_from_its_notebooks(run, clone, monkeypatch):
     assert recorded_runs().empty
-    (tmp_path / "notebooks").mkdir()
+    (clone / "notebooks").mkdir()
     record_run(run)
-    for folder in (tmp_path, tmp_path / "notebooks"):
+    for folder in (clone, clone / "notebooks"):
         monkeypatch.chdir(folder)
         assert list(recorded_runs().index) == [run.name]
 
