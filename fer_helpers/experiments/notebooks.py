@@ -145,7 +145,7 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits:
                  "--no-progress-bar", "--kernel", "python3", "--parameters_yaml", json.dumps(dict(parameters))],
                 env=own | dict(environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
         error = _watch(process, limits.seconds, cancelled)
-        with contextlib.suppress(OSError, ValueError):  # ended before it wrote it, or while
+        with contextlib.suppress(ValueError if unfinished.exists() else FerError):  # ended while it wrote it, or before
             content = read_notebook(unfinished)
             error = error or _notebook_error(content["cells"])
             _strip(content)
