@@ -121,7 +121,7 @@ def whole_picture(photograph: np.ndarray) -> DetectedFace:
 def seems_cropped(photograph: np.ndarray) -> bool:
     """Whether a picture (H, W, …) has the size and shape of data sets of faces, such as 48×48, 100×100, 224×224."""
     height, width = photograph.shape[:2]
-    return max(height, width) <= _CROPPED and abs(height - width) <= max(height, width) / 10
+    return bool(max(height, width) <= _CROPPED and abs(height - width) <= max(height, width) / 10)
 
 
 def _check(photograph: np.ndarray) -> None:

@@ -23,7 +23,8 @@ def test_a_kernel_of_another_environment_is_not_taken(tmp_path, monkeypatch, var
     assert nbformat.read(tmp_path / "done.ipynb", 4).cells[0].outputs[0].text.strip() == sys.executable
 
 
-@pytest.mark.parametrize("metadata", [{}, {"kernelspec": {"name": "python3", "display_name": ""}}], ids=["no kernel", "no language"])
+@pytest.mark.parametrize("metadata", [{}, {"kernelspec": {"name": "python3", "display_name": ""}}],
+                         ids=["no kernel", "no language"])
 def test_a_notebook_that_is_never_begun_is_an_error_of_it(tmp_path, metadata):
     cells = [nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]})]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "odd.ipynb")
