@@ -17,7 +17,7 @@ ALONE = ["unshare", "--net", "--mount", sys.executable, str(Path(__file__).paren
 def alone(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run Python with ``command`` behind a name server of our own, with ``home`` for a home."""
     private = {"HOME": str(home), "FER_RUNS": str(home.parent / "runs"), "FER_CACHE": str(home.parent / "cache"),
-               "MPLCONFIGDIR": str(home.parent / "matplotlib")}
+               "MPLCONFIGDIR": str(home.parent / "matplotlib"), "IPYTHONDIR": str(home.parent / "ipython")}
     # CI is a variable that alone keeps some libraries quiet; users have none.
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "XDG_CACHE_HOME")}
     return subprocess.run([*ALONE, sys.executable, *command], cwd=home.parent, capture_output=True, text=True,
