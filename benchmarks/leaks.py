@@ -2,9 +2,11 @@
 
     python benchmarks/leaks.py [--data SOURCE] [--images 4000] [--copies 500]
 
-Of ``--images`` different faces, ``--copies`` are altered and looked for among all. Pairs that belong together by no
-copy are counted for the faces as they are, without those that `near_groups` joins; in photographs most are two cuts of
-one picture, so look at them before you call them false.
+Of ``--images`` different faces, ``--copies`` are altered and looked for among all. Then the faces as they are, without
+those that `near_groups` joins, are compared with each other; in photographs most pairs are two cuts of one picture. A
+pair is called false where its outer pixels, which the search leaves out when it compares, do not agree: of a copy they
+do, of another face that looks alike in the middle they need not. Pairs that are laid on each other in the same way, but
+each on another's partner, are the negative control: they show how often outer pixels agree by chance.
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ import argparse
 import time
 
 import numpy as np
+import pandas as pd
 import torch
+from torch.nn import functional
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from fer_helpers.data import augmented_pairs, load_faces
+
+#: Correlation of outer pixels below which a pair is called false.
+OUTER = 0.5
 
 
 def shifted(images: torch.Tensor, x: int, y: int) -> torch.Tensor:
@@ -48,6 +55,28 @@ CHANGES = {
 }
 
 
+def outer_agreement(images: torch.Tensor, pairs: pd.DataFrame) -> torch.Tensor:
+    """(K,): correlation of what `augmented_pairs` did not compare of each pair, laid on each other as it says: the
+    outer 8 pixels, as far as both show them, without the light and shade that many faces share; NaN where that is less
+    than a tenth of the picture."""
+    grey = images[:, None].float()
+    fine = grey - functional.avg_pool2d(grey, 9, 1, 4, count_include_pad=False)
+    first, second = (torch.tensor(pairs[name].to_numpy()) for name in ("first", "second"))
+    turn, scale, x, y = (torch.from_numpy(pairs[name].to_numpy()).float() for name in ("degrees", "scale", "x", "y"))
+    side, turn = torch.from_numpy(np.where(pairs["mirrored"], -1, 1)), torch.deg2rad(turn)
+    pose = torch.stack([side * scale * turn.cos(), -scale * turn.sin(), x / 24,
+                        side * scale * turn.sin(), scale * turn.cos(), y / 24], 1).reshape(-1, 2, 3)
+    grid = functional.affine_grid(pose, [len(pose), 1, 48, 48], align_corners=False)
+    seen = functional.grid_sample(fine[first], grid, align_corners=False)[:, 0].flatten(1)
+    shown = grid.abs().amax(-1) < 1
+    shown[:, 8:40, 8:40] = False
+    mask = shown.flatten(1).float()
+    values = [(one - (one * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)) * mask
+              for one in (seen, fine[second, 0].flatten(1))]
+    agreement = functional.cosine_similarity(*values)
+    return torch.where(mask.mean(1) < 0.1, torch.nan, agreement)
+
+
 def found_share(images: torch.Tensor, copies: torch.Tensor) -> float:
     """Share of ``copies``, of the first of ``images``, that are found to belong to their originals."""
     pairs = augmented_pairs(copies, images)
@@ -70,6 +99,12 @@ def main() -> None:
     seconds = time.perf_counter() - start
     print(f"{1000 * len(pairs) / len(images):.1f} pairs per 1,000 of {len(images):,} images as they are, best "
           f"{pairs['correlation'].max():.3f}; {seconds:.0f} s")
+    agreement = outer_agreement(images, pairs)
+    strange = outer_agreement(images, pairs.assign(second=np.roll(pairs["second"], len(pairs) // 2)))
+    known, chance = agreement[~agreement.isnan()], strange[~strange.isnan()]
+    false = (known < OUTER).sum().item()
+    print(f"{1000 * false / len(images):.2f} false pairs per 1,000: outer pixels of {false} of {len(known)} pairs "
+          f"correlate by less than {OUTER}; negative control: so do those of {(chance < OUTER).sum()} of {len(chance)}")
 
 
 if __name__ == "__main__":

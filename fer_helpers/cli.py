@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import enum
 import io
 import json
-import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,18 @@ from .training.settings import explain_settings, read_settings
 def _examples(*commands: str) -> str:
     """What ``--help`` ends with."""
     return "\n\n".join(["Examples:", *commands])
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """What trains ends in one line, with exit code 130, by Ctrl-C or by SIGTERM, as a cluster ends a job."""
+    # Not the handler of SIGINT, which a shell may have had ignored (nohup, &).
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        typer.echo(str(stop) or "interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
 
 
 app = typer.Typer(help="Train networks on facial expressions, see what they learnt, ask them about a photograph.",
@@ -121,6 +133,7 @@ def models(classes: int = 6) -> None:
     "torchrun --nproc-per-node 2 --no-python fer train arch=vgg16",
     "Settings, each with its default:", "method=plain: a way to learn, such as supcon or focal, see docs/training.md.",
     *explain_settings()))
+@_interruptible()
 def train(settings: Settings = None, data: Data = "", labels: Labelled = None, store: Store = None) -> None:
     """Train one run, in several processes where torchrun starts them; a run that is finished is not trained again."""
     given = _single(settings)
@@ -213,6 +226,7 @@ def push(run: Named,
     "fer study --list",
     "fer study --data path/to/fer2013",
     "fer study original --data path/to/fer2013 --minutes 60"))
+@_interruptible()
 def study(groups: Annotated[list[str] | None, typer.Argument(metavar="GROUP...", help="Of the plan; all by default.")]
           = None,
           data: Data = "", store: Store = None,
@@ -248,15 +262,25 @@ class Format(enum.StrEnum):
     csv = enum.auto()
 
 
+class Faces(enum.StrEnum):
+    """What a picture shows."""
+
+    detect = enum.auto()
+    cropped = enum.auto()
+
+
 @app.command(epilog=_examples(
     "fer predict photo.jpg",
     "fer predict holidays film.mp4 --every 0.5 --format csv",
-    "fer predict photo.jpg --out answers --attribution"))
+    "fer predict photo.jpg --out answers --attribution",
+    "fer predict test/fear --faces cropped --format csv"))
 def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, films or folders.")],
             run: Annotated[str, typer.Option(help="Name or folder of a run; without it the shipped network.")] = "",
             store: Store = None,
             detector: Annotated[str, typer.Option(help="retinaface (frontal faces and others, from 60 "
                                                 "pixels in width), cascade (large frontal ones) or auto.")] = "auto",
+            faces: Annotated[Faces, typer.Option(help="detect looks for faces; cropped takes each picture for one, as "
+                                                      "data sets have them, without a detector.")] = Faces.detect,
             form: Annotated[Format, typer.Option("--format", help="json gives a line a picture, csv a line a face.")]
             = Format.text,
             out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures, NAME.fer.png.")] = None,
@@ -271,17 +295,23 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
 
     from .inference import loading
     from .inference import photographs as album
+    from .inference.detection import seems_cropped
     from .inference.films import Tracker
 
     network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
     drawings = album.Drawings(out, photos, files) if out else None
     write = _printer(form, network.config.class_names)
     typer.echo(album.MEANING, err=True)
+    hinted = faces == Faces.cropped
     for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
         try:
             tracker = Tracker()
             for seconds, picture in album.frames(path, every):
-                found = album.predict(picture, network, detector)
+                found = album.predict(picture, network, detector, faces == Faces.cropped)
+                if not found and not hinted and seems_cropped(picture):
+                    hinted = True
+                    typer.echo(f"hint: {printable(str(path))}: no face found in a small square picture; if it is a "
+                               "face cut out already, give --faces cropped", err=True)
                 tracks = [{}] * len(found) if seconds is None else [
                     {"track": number} for number in tracker.track([one.face.box for one in found])]
                 write(path, seconds, [one.to_dict() | track for one, track in zip(found, tracks, strict=True)])
@@ -365,6 +395,7 @@ def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; wit
     "fer sweep method=plain,supcon,focal epochs=4 --jobs 2 --memory 4GiB --time-limit 2h",
     "fer sweep lr=0.003,0.01,0.03,0.1 label_smoothing=0,0.1,0.2 augmentation=none,flip,standard --search 12",
     "fer sweep plan.yaml --scheduler tcp://host:8786 --resource GPU=1 --store /shared/runs"))
+@_interruptible()
 def sweep(settings: Annotated[list[str] | None, typer.Argument(
               metavar="KEY=VALUE... | PLAN.yaml", help="Values of each setting, or a file of grid: or runs:")] = None,
           data: Data = "", store: Store = None,
@@ -398,14 +429,8 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
         amounts = {name: float(amount) for name, amount in (entry.split("=") for entry in resource or [])}
     except (ValueError, KeyError) as error:
         raise FerError(f"sweep: {error}; write limits as 4GiB and 90min, resources as GPU=1") from error
-    # How a cluster ends a job. Not the handler of SIGINT, which a shell may have had ignored (nohup, &).
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        table = sweeps.sweep(axes, data, store, sweeps.Cluster(scheduler, jobs, amounts, retries), limits,
-                             search=Search(search, sampler, prune) if search else None)
-    except KeyboardInterrupt:
-        typer.echo("cancelled; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    table = sweeps.sweep(axes, data, store, sweeps.Cluster(scheduler, jobs, amounts, retries), limits,
+                         search=Search(search, sampler, prune) if search else None)
     typer.echo(table.drop(columns="error").to_string(float_format="{:.3f}".format))
     failed = table[~table["status"].isin(["finished", "skipped", "pruned"])]
     for name, row in failed.iterrows():
@@ -415,6 +440,7 @@ def sweep(settings: Annotated[list[str] | None, typer.Argument(
 
 
 @app.command(epilog=_examples("fer report", "fer report epochs=10 --data fer2013.csv --profile full --out report"))
+@_interruptible()
 def report(settings: Settings = None, data: Data = "",
            profile: Annotated[str, typer.Option(help="quick or full.")] = "quick",
            out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("report"),
@@ -450,9 +476,3 @@ def main() -> None:
     except FerError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of a pipe has gone (fer runs | head); point stdout nowhere so that exit does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished epochs are kept, the same command goes on from there", err=True)
-        sys.exit(130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import itertools
 import json
 import math
 import os
@@ -57,6 +58,20 @@ def explain_os_errors(path: Path | str, doing: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         fix = "free some space or choose another folder" if error.errno == 28 else "check the path and the disk"
         raise FerError(f"{path}: {reason} while {doing}; {fix}") from error
+
+
+def home() -> Path:
+    """The repository, which holds the notebooks and what is recorded, wherever a kernel or command starts: around the
+    current folder, else around this package, else a clone in the current folder; that folder where there is none."""
+    here, package = Path.cwd(), Path(__file__).resolve().parents[1]
+    clones = (path.parent for path in sorted(here.glob("*/pyproject.toml")))
+    return next(filter(_is_repository, itertools.chain((here, *here.parents, package), clones)), here)
+
+
+def _is_repository(folder: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return 'name = "fer_helpers"' in (folder / "pyproject.toml").read_text(encoding="utf-8")
+    return False
 
 
 def refuse_address(path: Path | str) -> None:

@@ -134,6 +134,14 @@ def faces() -> FaceSet:
 
 
 @pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, for the time of the test an empty repository."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "fer_helpers"\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def full_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A mounted disk of 64 KiB, or of the size given as parameter: anything larger finds no space."""
     folder = tmp_path / "disk"

@@ -1,7 +1,10 @@
 """The ``fer`` command: what its help shows can be run, it starts fast, and it refuses in one line."""
 
 import itertools
+import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,6 +13,9 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import easy_faces, fer, fer_here
+from farm import wait_until
+from PIL import Image
+from skimage.data import astronaut
 from typer.testing import CliRunner
 
 from fer_helpers.cli import app
@@ -150,3 +156,35 @@ def test_an_address_is_not_fetched_and_the_way_out_told(words, tmp_path):
     done = fer(*words, cwd=tmp_path)
     assert done.returncode == 2 and "nothing is fetched; download it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_an_interrupted_training_says_in_one_line_what_is_kept(number, folder, tmp_path):
+    # A shell lets what it starts in the background ignore SIGINT; SIGTERM must end it all the same.
+    words = ["train", "arch=simple_cnn", "epochs=60", "batch_size=32", "--data", str(folder), "--store", str(tmp_path)]
+    kind = "SIG_IGN" if number == signal.SIGTERM else "default_int_handler"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.{kind})"
+    command = subprocess.Popen([sys.executable, "-c", f"{code}\nfrom fer_helpers.cli import main; main()", *words],
+                               stderr=subprocess.PIPE, text=True, env=os.environ | {"TQDM_DISABLE": "1"})
+    wait_until(lambda: list(tmp_path.glob("*/checkpoint.pt")))
+    command.send_signal(number)
+    _, said = command.communicate(timeout=120)
+    assert command.returncode == 130
+    assert re.fullmatch(rf"interrupted: [1-9]\d? of 60 epochs are kept in {tmp_path}/\S+; the same command .*\n", said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["models"], ["runs"], ["runs", "--csv"], ["study", "--list"], ["findings"],
+                                   ["train", "--help"], ["predict", "pictures", "--format", "csv"]], ids=" ".join)
+def test_who_reads_but_the_beginning_of_an_output_sees_no_traceback(words, store, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        Image.fromarray(astronaut()).save(tmp_path / "pictures" / f"{number}.png")
+    reader, writer = os.pipe()
+    os.close(reader)  # before anything is written: all of it is too much
+    with os.fdopen(writer):
+        done = subprocess.run([sys.executable, "-c", "from fer_helpers.cli import main; main()", *words], cwd=tmp_path,
+                              stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+                              env=os.environ | {"FER_RUNS": str(store)})
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "rror" not in done.stderr

@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -16,6 +17,7 @@ from fer_helpers.files import (
     bar_options,
     digest,
     explain_os_errors,
+    home,
     needs_extra,
     read_json,
     read_yaml,
@@ -228,3 +230,24 @@ def test_a_missing_optional_module_is_one_line_that_says_what_to_install():
             import no_such_module  # noqa: F401
     with pytest.raises(ModuleNotFoundError), needs_extra("sweep"):  # a fault of ours is no missing extra
         import fer_helpers.no_such_room  # noqa: F401
+
+
+def test_the_repository_is_the_one_around_the_folder_or_the_package_s_own(clone, tmp_path_factory, monkeypatch):
+    (clone / "notebooks").mkdir()
+    for here in (clone, clone / "notebooks"):
+        monkeypatch.chdir(here)
+        assert home() == clone
+    (clone / "pyproject.toml").write_text('[project]\nname = "another"\n')
+    for here in (clone / "notebooks", tmp_path_factory.mktemp("elsewhere")):
+        monkeypatch.chdir(here)
+        assert home() == Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["fer_helpers", "my clone"])
+def test_a_package_that_lies_in_no_repository_finds_a_clone_in_the_folder(clone, tmp_path_factory, monkeypatch, name):
+    here = tmp_path_factory.mktemp("content")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("fer_helpers.files.__file__", str(here / "site-packages" / "fer_helpers" / "files.py"))
+    assert home() == here
+    clone.rename(here / name)
+    assert home() == here / name

@@ -1,15 +1,22 @@
 """The committed notebooks keep the form that their readers, papermill and the report rely on."""
 
 import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from IPython.display import Markdown
 
+from fer_helpers.experiments import read_plan
+from fer_helpers.report import results
 from fer_helpers.training import runs
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -29,18 +36,73 @@ def test_it_opens_with_a_title_a_question_and_the_parameters(cells):
     assert code(cells)[0].metadata.tags == ["parameters"]
 
 
-def test_it_installs_itself_where_nothing_is_installed_yet(cells, monkeypatch):
-    """On Binder and Colab, before anything of the package is imported."""
-    first = next(number for number, cell in enumerate(code(cells)) if "import" in cell.source)
-    assert first == 1
-    asked = []
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    shell = SimpleNamespace(run_line_magic=lambda *words: asked.append(words))
-    exec(code(cells)[1].source, {"get_ipython": lambda: shell})
-    assert asked == [("pip", "install --quiet ..")]
-    monkeypatch.undo()
-    exec(code(cells)[1].source, {"get_ipython": lambda: shell})
-    assert len(asked) == 1
+def test_it_finds_the_package_before_anything_of_it_is_imported(cells):
+    assert next(number for number, cell in enumerate(code(cells)) if "import" in cell.source) == 1
+    assert code(cells)[1].source == code(nbformat.read(NOTEBOOKS[0], 4).cells)[1].source
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A Python without any package."""
+    venv.create(folder := tmp_path_factory.mktemp("bare"), symlinks=sys.platform != "win32")
+    return folder
+
+
+def found(bare, here, file=None):
+    """What the first cells find in a kernel that starts ``here``: the package, and what they would install."""
+    parameters, first = (cell.source for cell in code(nbformat.read(NOTEBOOKS[0], 4).cells)[:2])
+    opened = "" if file is None else f"__vsc_ipynb_file__ = {str(file)!r}\n"
+    program = (f"class get_ipython: run_line_magic = staticmethod(print)\n{opened}{parameters}\n{first}\n"
+               "print(util.find_spec('fer_helpers').origin)")
+    names = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([sysconfig.get_path("scripts", "venv", {"base": bare}) + "/python", "-c", program], cwd=here,
+                          env=names, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(params=["fer_helpers", "my clone"])
+def content(request, clone, tmp_path_factory):
+    """A folder with a clone of the repository in it, as on Colab; and the clone."""
+    for folder in ("fer_helpers", "notebooks"):
+        (clone / folder).mkdir()
+    (clone / "fer_helpers" / "__init__.py").touch()
+    return (here := tmp_path_factory.mktemp("content")), clone.rename(here / request.param)
+
+
+def test_a_kernel_that_starts_anywhere_about_a_clone_finds_it(content, bare, tmp_path_factory):
+    here, clone = content
+    package, install = str(clone / "fer_helpers" / "__init__.py"), f'pip install --quiet "{clone}"'
+    assert found(bare, clone) == [package]  # it can be imported: nothing is to do
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for start, file in ((here, None), (clone / "notebooks", None), (elsewhere, clone / "notebooks" / "01.ipynb")):
+        assert found(bare, start, file) == [install, package]
+
+
+def test_an_installed_package_is_not_installed_again_where_a_clone_hides_it(content, bare):
+    here, clone = content
+    site = Path(sysconfig.get_path("purelib", "venv", {"base": bare}))
+    (site / "fer_helpers-1.dist-info").mkdir()
+    (site / "fer_helpers-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: fer_helpers\nVersion: 1\n")
+    try:
+        assert found(bare, here) == [str(clone / "fer_helpers" / "__init__.py")]
+    finally:
+        shutil.rmtree(site / "fer_helpers-1.dist-info")
+
+
+@pytest.mark.parametrize("folders", [(), ("fer_helpers",)], ids=["nothing", "a folder of that name"])
+def test_where_there_is_no_clone_the_error_says_so(bare, tmp_path, folders):
+    for name in folders:
+        (tmp_path / name).mkdir()
+    with pytest.raises(AssertionError, match="no clone of fer_helpers in .* or above; open this notebook in one"):
+        found(bare, tmp_path)
+
+
+@pytest.mark.parametrize("notebook", ["05_class_ambiguity", "06_failure_analysis"])
+def test_what_is_recorded_is_found_from_any_folder(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "Measured on" in results.recall(notebook).origin()
+    assert read_plan().entries
 
 
 def test_it_answers_early_and_ends_with_its_limits(cells):

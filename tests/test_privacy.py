@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from PIL import Image
 from skimage import data
@@ -16,7 +17,7 @@ ALONE = ["unshare", "--net", "--mount", sys.executable, str(Path(__file__).paren
 def alone(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run Python with ``command`` behind a name server of our own, with ``home`` for a home."""
     private = {"HOME": str(home), "FER_RUNS": str(home.parent / "runs"), "FER_CACHE": str(home.parent / "cache"),
-               "MPLCONFIGDIR": str(home.parent / "matplotlib")}
+               "MPLCONFIGDIR": str(home.parent / "matplotlib"), "IPYTHONDIR": str(home.parent / "ipython")}
     # CI is a variable that alone keeps some libraries quiet; users have none.
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "XDG_CACHE_HOME")}
     return subprocess.run([*ALONE, sys.executable, *command], cwd=home.parent, capture_output=True, text=True,
@@ -45,10 +46,18 @@ def test_a_look_up_would_be_seen(home):
 @pytest.mark.parametrize("arguments", [
     ["predict", "photo.png", "--out", "answers", "--attribution"],
     ["export", "--onnx", "faces.onnx", "--data", "faces"],
-    pytest.param(["train", "arch=simple_cnn", "epochs=1", "batch_size=32", "--data", "faces"],
-                 marks=pytest.mark.nightly)], ids=lambda words: words[0])
+    pytest.param(["train", "arch=simple_cnn", "epochs=1", "batch_size=32", "train_limit=64", "--data", "faces"],
+                 marks=pytest.mark.nightly),
+    pytest.param(["report", "--data", "faces", "--notebooks", "notebooks"], marks=pytest.mark.nightly)],
+    ids=lambda words: words[0])
 def test_a_command_looks_nothing_up_and_leaves_nothing_at_home(home, folder, arguments):
     (home.parent / "faces").symlink_to(folder)
+    cells = [nbformat.v4.new_markdown_cell("# 02 · Data"),
+             nbformat.v4.new_code_cell('data = ""', metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("from fer_helpers.data import load_faces\nlen(load_faces(data))")]
+    (home.parent / "notebooks").mkdir()
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home.parent / "notebooks" / "02_data.ipynb")
     done = alone("-c", "from fer_helpers.cli import main; main()", *arguments, home=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "looked up: []"

@@ -54,18 +54,16 @@ def test_every_verdict_is_borne_out_by_its_record(monkeypatch):
     ("05_class_ambiguity", "verdicts", {"finding": "no difference found"}),
     ("06_failure_analysis", "grown", {"region": "nose"}),
     ("05_class_ambiguity/methods", "outcomes", {"p_holm": 0.001})])
-def test_a_verdict_fails_when_its_record_is_changed_by_hand(monkeypatch, tmp_path, place, table, change):
-    shutil.copytree(REPOSITORY / "data", tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
+def test_a_verdict_fails_when_its_record_is_changed_by_hand(clone, place, table, change):
+    shutil.copytree(REPOSITORY / "data", clone / "data")
     assert all(verdict.claim.holds for verdict in claims.verdicts())
-    path = tmp_path / "data" / "results" / place / f"{table}.csv"
+    path = clone / "data" / "results" / place / f"{table}.csv"
     pd.read_csv(path, index_col=0).assign(**change).to_csv(path)
     assert any(str(verdict.claim).startswith("*What is recorded does not bear this out:*")
                for verdict in claims.verdicts())
 
 
-def test_where_nothing_is_recorded_the_error_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_where_nothing_is_recorded_the_error_says_what_to_do(clone):
     with pytest.raises(FerError, match="record=True"):
         summary.markdown()
 

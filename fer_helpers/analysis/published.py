@@ -257,7 +257,7 @@ def compare_matrices(arch: str, reproduced: Sequence[np.ndarray], seed: int = 0)
 def _matrix(source: str, classes: tuple[str, ...], images: int) -> pd.DataFrame:
     path = results_folder() / MATRICES
     if not os.path.lexists(path):
-        raise FerError(f"{path}: is missing; start in the repository or in its folder notebooks")
+        raise FerError(f"{path}: is missing; start in a clone of the repository")
     try:
         table = read_table(path, dtype={"source": str, "true": str} | dict.fromkeys(EMOTIONS, int))
         own = table[table["source"] == source].set_index("true")[list(EMOTIONS)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import FerError, explain_os_errors, write_atomic, write_json
+from ..files import FerError, explain_os_errors, home, write_atomic, write_json
 
 #: How an output says that it is a widget.
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -69,14 +69,14 @@ class Executed:
 
 
 def find_notebooks(folder: Path | str | None = None) -> list[Path]:
-    """The numbered notebooks in reading order; None looks in ``notebooks`` here and one folder up.
+    """The numbered notebooks in reading order; None looks in ``notebooks`` here, here, and in `files.home`.
 
     Raises
     ------
     FerError
         If there is none.
     """
-    tried = [Path(folder)] if folder else [Path("notebooks"), Path("../notebooks"), Path(".")]
+    tried = [Path(folder)] if folder else [Path("notebooks"), Path("."), home() / "notebooks"]
     for place in tried:
         if found := sorted(place.glob("[0-9][0-9]_*.ipynb")):
             return found
@@ -145,7 +145,7 @@ def execute(notebook: Path, target: Path, parameters: Mapping[str, Any], limits:
                  "--no-progress-bar", "--kernel", "python3", "--parameters_yaml", json.dumps(dict(parameters))],
                 env=own | dict(environment or {}), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
         error = _watch(process, limits.seconds, cancelled)
-        with contextlib.suppress(OSError, ValueError):  # ended before it wrote it, or while
+        with contextlib.suppress(ValueError if unfinished.exists() else FerError):  # ended while it wrote it, or before
             content = read_notebook(unfinished)
             error = error or _notebook_error(content["cells"])
             _strip(content)

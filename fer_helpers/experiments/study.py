@@ -27,14 +27,13 @@ from tqdm.auto import tqdm
 
 from ..data.emotions import EMOTIONS, class_set
 from ..data.faceset import FaceSet
-from ..files import FerError, bar_options, digest, read_json, read_yaml, write_atomic, write_json
+from ..files import FerError, bar_options, digest, home, read_json, read_yaml, write_atomic, write_json
 from ..models.factory import model_table
 from ..training.config import TrainConfig
 from ..training.runs import (
     Run,
     default_store,
     finished_runs,
-    home,
     read_table,
     record_run,
     run_id,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage import data as skimage_data
 from skimage.feature import Cascade
 from torch.nn import functional as F
@@ -36,6 +36,7 @@ _MIN_SIDE, _MAX_SIDE = 192, 800
 SMALLEST_FACE = 60
 #: Of a picture that is looked at in tiles, pixels that neighbours share: larger faces were found where it was smaller.
 _OVERLAP = 160
+_CROPPED = 256  # pixels a side, at most, of pictures in data sets of faces
 _NETWORK_SMALLEST = 30  # width in pixels of the smallest faces that RetinaFace finds
 _MAX_OVERSAMPLING = 16  # a crop shows 48 pixels; averaging over more than 16² points each changes nothing visible
 
@@ -85,11 +86,7 @@ def find_faces(photograph: np.ndarray, detector: str = "auto") -> list[DetectedF
     FerError
         If the photograph has another shape or type, or the detector is unknown or not installed.
     """
-    if photograph.dtype != np.uint8 or photograph.ndim not in (2, 3) or photograph.shape[2:] not in ((), (3,)):
-        raise FerError(f"a photograph of {photograph.dtype} {photograph.shape} cannot be read; give uint8 (H, W, 3) "
-                       "RGB or (H, W) grey")
-    if not min(photograph.shape):
-        raise FerError(f"a photograph of {photograph.shape} has no pixel; give one with a face")
+    _check(photograph)
     find = {"retinaface": _retinaface, "cascade": _cascade}[choose_detector(detector)]
     grey = torch.from_numpy(_grey(photograph))
     scale = max(1, _MIN_SIDE / min(photograph.shape[:2])) * min(1, _MAX_SIDE / max(photograph.shape[:2]))
@@ -100,6 +97,39 @@ def find_faces(photograph: np.ndarray, detector: str = "auto") -> list[DetectedF
         found = _once(found)
     faces = [DetectedFace(box, score, eyes, crop_face(grey, _place(box, eyes))) for box, score, eyes in found]
     return sorted(faces, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
+
+
+def whole_picture(photograph: np.ndarray) -> DetectedFace:
+    """The face of a picture that shows nothing else, such as FER2013's: the square in its middle.
+
+    Parameters
+    ----------
+    photograph : as of `find_faces`.
+
+    Raises
+    ------
+    FerError
+        If it has another shape or type.
+    """
+    _check(photograph)
+    height, width = photograph.shape[:2]
+    fitted = ImageOps.fit(Image.fromarray(_grey(photograph)), (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
+    crop = np.array(fitted)  # as the faces that networks are trained on were read
+    return DetectedFace((0.0, 0.0, float(width), float(height)), float("nan"), None, torch.from_numpy(crop))
+
+
+def seems_cropped(photograph: np.ndarray) -> bool:
+    """Whether a picture (H, W, …) has the size and shape of data sets of faces, such as 48×48, 100×100, 224×224."""
+    height, width = photograph.shape[:2]
+    return bool(max(height, width) <= _CROPPED and abs(height - width) <= max(height, width) / 10)
+
+
+def _check(photograph: np.ndarray) -> None:
+    if photograph.dtype != np.uint8 or photograph.ndim not in (2, 3) or photograph.shape[2:] not in ((), (3,)):
+        raise FerError(f"a photograph of {photograph.dtype} {photograph.shape} cannot be read; give uint8 (H, W, 3) "
+                       "RGB or (H, W) grey")
+    if not min(photograph.shape):
+        raise FerError(f"a photograph of {photograph.shape} has no pixel; give one with a face")
 
 
 def crop_face(grey: torch.Tensor, eyes: Points) -> torch.Tensor:

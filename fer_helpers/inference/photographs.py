@@ -21,7 +21,7 @@ from ..data.containers import is_litter
 from ..data.image_files import PICTURES, read_photograph
 from ..files import FerError, check_file, digest, needs_extra, refuse_address, write_atomic
 from ..viz.style import COLORS, INK, STYLE
-from .detection import DetectedFace, find_faces
+from .detection import DetectedFace, find_faces, whole_picture
 from .films import ANIMATIONS, FILMS, animation_frames, film_frames
 from .pretrained import Pretrained, load_pretrained, probabilities
 
@@ -76,7 +76,7 @@ def _shipped() -> Pretrained:
 
 
 def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = None,
-            detector: str = "auto") -> list[FacePrediction]:
+            detector: str = "auto", cropped: bool = False) -> list[FacePrediction]:
     """The emotions that a network sees in the faces of a photograph, largest face first; none found is an empty list.
 
     It says what people would call an expression, not what anybody feels.
@@ -86,6 +86,7 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
     photograph : a picture file, or uint8 (H, W, 3) RGB or (H, W) grey.
     network : from `loading.load_network`; None takes the shipped one (seven emotions).
     detector : see `detection.find_faces`.
+    cropped : the picture is a face already, see `detection.whole_picture`; no detector is needed then.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
     """
     if isinstance(photograph, (str, Path)):
         photograph = read_photograph(photograph)
-    found, network = find_faces(photograph, detector), network or _shipped()
+    found, network = [whole_picture(photograph)] if cropped else find_faces(photograph, detector), network or _shipped()
     if not found:
         return []
     probs = probabilities(network, torch.stack([face.crop for face in found]))

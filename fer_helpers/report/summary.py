@@ -13,6 +13,7 @@ from ..analysis.published import published_rate
 from ..experiments.notebooks import find_notebooks
 from ..experiments.reproduction import NAMES, compare_with_published, way_out
 from ..experiments.study import Study, read_plan
+from ..files import home
 from ..metrics.intervals import Estimate
 from ..training.runs import Run
 from ..viz import figures
@@ -115,7 +116,7 @@ def markdown() -> str:
 def verdicts(link: str = "{}") -> str:
     """The study's claims and what became of each, as a table in Markdown; ``link`` makes the address of a notebook of
     its file name."""
-    files = {path.name[:2]: path.name for path in find_notebooks()}
+    files = {path.name[:2]: path.name for path in find_notebooks(home() / "notebooks")}
     return _table(pd.DataFrame([{
         "The study": verdict.said, "Here": f"**{verdict.word.capitalize()}.** {verdict.claim}",
         "": f"[{verdict.notebook}]({link.format(files[verdict.notebook])})"} for verdict in claims.verdicts()]))

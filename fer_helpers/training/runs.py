@@ -31,11 +31,21 @@ from torch import nn
 
 from ..data.emotions import TAXONOMY
 from ..data.faceset import SPLITS, FaceSet
-from ..files import FerError, check_file, digest, explain_os_errors, read_json, write_atomic, write_json
+from ..files import (
+    FerError,
+    check_file,
+    digest,
+    explain_os_errors,
+    home,
+    printable,
+    read_json,
+    write_atomic,
+    write_json,
+)
 from ..metrics.evaluation import Comparison, Evaluation, compare, evaluate
 from ..models.base import Network
 from ..models.factory import create_model
-from .checkpoints import delete_checkpoint
+from .checkpoints import delete_checkpoint, read_history
 from .config import METHOD_SETTINGS, TrainConfig
 from .distributed import current_context
 from .prediction import predict_logits
@@ -61,21 +71,22 @@ _HISTORY = ("epoch", "lr", "train_loss", "train_accuracy", "grad_norm", "val_los
 _PREDICTIONS = {"id": str, "split": str, "true": str, "predicted": str, "confidence": float, "in_train": bool}
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training that was interrupted; the message says what is kept, and is all that a notebook shows of it."""
+
+    def _render_traceback_(self) -> list[str]:  # asked by IPython
+        return [str(self)]
+
+
 def default_store() -> Path:
-    """``FER_RUNS`` if set, else ``runs`` beside the notebooks' folder (or here, outside the repository)."""
-    store = os.environ.get("FER_RUNS")
-    return Path(store) if store else home() / "runs"
+    """``FER_RUNS`` if set, else ``runs`` here, or beside the notebooks' folder where that is the current one."""
+    store, here = os.environ.get("FER_RUNS"), Path.cwd()
+    return Path(store) if store else (here.parent if here.name == "notebooks" else here) / "runs"
 
 
 def results_folder() -> Path:
-    """`RESULTS` of the repository that the notebooks, or the current folder, lie in."""
+    """`RESULTS` of the repository, see `files.home`."""
     return home() / RESULTS
-
-
-def home() -> Path:
-    """The repository: the folder that holds the notebooks' one, or the current one."""
-    here = Path.cwd()
-    return here.parent if here.name == "notebooks" else here
 
 
 @dataclass(frozen=True)
@@ -190,6 +201,8 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
     ------
     FerError
         As `trainer.fit`, or if the store cannot be written. The reason is also kept in the run's failure.json.
+    Interrupted
+        In place of ``KeyboardInterrupt``, once it trains.
     """
     config = settle_classes(config, faces)
     view = prepare_faces(config, faces)
@@ -233,6 +246,9 @@ def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, dev
         if context.is_main:
             write_json(folder / "failure.json", {"error": str(error)})
         raise
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: {len(read_history(folder / 'checkpoint.pt'))} of {config.epochs} epochs are "
+                          f"kept in {printable(str(folder))}; the same command or cell goes on from there") from None
     if context.is_main:
         _keep(folder, config, fitted, faces, view, start)
     context.wait()

@@ -190,6 +190,8 @@ def _train(work: bytes) -> None:
         train_run(config, faces, store, progress=False)
     except FerError as error:
         write_json(store / run_id(config, faces) / "failure.json", {"error": str(error)})
+    except KeyboardInterrupt:
+        pass  # of the kernel, which reaches what it started; the status says how far the training has come
 
 
 def _button(name: str, icon: str, hint: str, do: Callable[[], object]) -> Button:

@@ -43,12 +43,11 @@ def in_the_repository():
 
 
 @pytest.fixture
-def copied(tmp_path, monkeypatch):
+def copied(clone):
     """The kept matrices, in a repository that a test may damage."""
-    path = tmp_path / "data" / "results" / MATRICES
+    path = clone / "data" / "results" / MATRICES
     path.parent.mkdir(parents=True)
     shutil.copy(REPOSITORY / "data" / "results" / MATRICES, path)
-    monkeypatch.chdir(tmp_path)
     return path
 
 
@@ -233,7 +232,7 @@ def test_rates_other_images_and_empty_classes_are_refused(wrong):
 def test_a_missing_file_is_named(copied):
     assert counts("vgg19").sum() == TEST_IMAGES
     copied.unlink()
-    with pytest.raises(FerError, match=r"published_matrices\.csv: is missing; start in the repository"):
+    with pytest.raises(FerError, match=r"published_matrices\.csv: is missing; start in a clone of"):
         published_matrix("vgg19")
 
 

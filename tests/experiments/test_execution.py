@@ -21,3 +21,12 @@ def test_a_kernel_of_another_environment_is_not_taken(tmp_path, monkeypatch, var
     done = execute(tmp_path / "which.ipynb", tmp_path / "done.ipynb", {})
     assert done.error == ""
     assert nbformat.read(tmp_path / "done.ipynb", 4).cells[0].outputs[0].text.strip() == sys.executable
+
+
+@pytest.mark.parametrize("metadata", [{}, {"kernelspec": {"name": "python3", "display_name": ""}}],
+                         ids=["no kernel", "no language"])
+def test_a_notebook_that_is_never_begun_is_an_error_of_it(tmp_path, metadata):
+    cells = [nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]})]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "odd.ipynb")
+    done = execute(tmp_path / "odd.ipynb", tmp_path / "done.ipynb", {"x": 2})
+    assert done.error and not (tmp_path / "done.ipynb").exists()

@@ -108,7 +108,7 @@ def interrupted(own: Experiment, number: int, *options: object) -> None:
     none_left(own)
     assert own.intact() == {0} and not own.leftovers()
     if number != signal.SIGKILL:
-        assert "cancelled" in said and "Traceback" not in said
+        assert "interrupted" in said and "Traceback" not in said
         assert list(pd.read_csv(own.store / "sweep.csv")["status"]) == ["finished", "cancelled", "cancelled"]
     table = own.sweep()
     all_finished(own, table)

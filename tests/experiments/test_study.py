@@ -280,19 +280,18 @@ made:
 @pytest.mark.parametrize(("code", "failures"), [
     ("import pathlib, sys; p = pathlib.Path('data/made/about.json'); p.parent.mkdir(parents=True); "
      "p.write_text(sys.argv[2])", []), ("raise SystemExit(3)", ["made: make.py ended with 3"])])
-def test_a_group_of_a_script_is_made_by_it_once(code, failures, few, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "make.py").write_text(code)
-    (tmp_path / "study.yaml").write_text(SCRIPT)
-    study = Study(read_plan(tmp_path / "study.yaml"), tmp_path / "data" / "study")
+def test_a_group_of_a_script_is_made_by_it_once(code, failures, few, clone):
+    (clone / "make.py").write_text(code)
+    (clone / "study.yaml").write_text(SCRIPT)
+    study = Study(read_plan(clone / "study.yaml"), clone / "data" / "study")
     assert study.table()[["recorded", "missing"]].to_numpy().tolist() == [[0, 1]]
-    assert train(study, few, tmp_path, minutes=0) == [] and not (tmp_path / "data" / "made").exists()
-    assert train(study, few, tmp_path) == failures
+    assert train(study, few, clone, minutes=0) == [] and not (clone / "data" / "made").exists()
+    assert train(study, few, clone) == failures
     assert study.table()[["recorded", "missing"]].to_numpy().tolist() == [[not failures, bool(failures)]]
     if not failures:
-        assert (tmp_path / "data" / "made" / "about.json").read_text() == "easy faces"
-        (tmp_path / "make.py").write_text("raise SystemExit(3)")
-        assert train(study, few, tmp_path) == []
+        assert (clone / "data" / "made" / "about.json").read_text() == "easy faces"
+        (clone / "make.py").write_text("raise SystemExit(3)")
+        assert train(study, few, clone) == []
 
 
 # ---------------------------------------------------------------- reading a plan
@@ -428,13 +427,13 @@ def test_every_record_of_the_study_belongs_to_a_training_of_its_plan(own):
         assert set(own.trials(group)["trial"]) <= tried
 
 
-def test_what_is_recorded_is_handed_to_notebooks_and_what_is_not_says_how_to_get_it(done, tmp_path, monkeypatch):
-    for folder in (tmp_path / "data", tmp_path / "notebooks"):
+def test_what_is_recorded_is_handed_to_notebooks_and_what_is_not_says_how_to_get_it(done, clone, monkeypatch):
+    for folder in (clone / "data", clone / "notebooks"):
         folder.mkdir()
-    (tmp_path / PLAN).write_text(TEXT)
-    monkeypatch.chdir(tmp_path / "notebooks")
+    (clone / PLAN).write_text(TEXT)
+    monkeypatch.chdir(clone / "notebooks")
     with pytest.raises(FerError, match="nothing of the group 'seeds' is recorded; make study FER_DATA="):
         plan.recorded("seeds")
-    (tmp_path / RESULTS).parent.mkdir(parents=True)
-    (tmp_path / RESULTS).symlink_to(done / "results")
+    (clone / RESULTS).parent.mkdir(parents=True)
+    (clone / RESULTS).symlink_to(done / "results")
     assert plan.recorded("seeds")["seed"].tolist() == [0, 1]

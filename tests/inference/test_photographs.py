@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import easy_faces, fer_here, texts
 from PIL import Image
 from skimage.data import astronaut
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 import fer_helpers
 from fer_helpers.cli import app
 from fer_helpers.data.emotions import CLASS_SETS
+from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError
 from fer_helpers.inference import photographs
 from fer_helpers.inference.loading import load_network
@@ -231,3 +233,28 @@ def test_a_picture_is_kept_whole_or_not_at_all(full_disk):
     with pytest.raises(FerError, match="free some space"):
         save_annotated(full_disk / "out.png", astronaut(), predict(astronaut()))
     assert list(full_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (224, 224), (100, 120)])
+def test_a_cropped_face_is_answered_as_data_sets_are_read_and_its_box_is_the_whole_picture(shape, tmp_path):
+    face = Image.fromarray(astronaut()[50:170, 160:280]).convert("L").resize(shape[::-1])
+    place = tmp_path / "faces" / "test" / "happiness"
+    place.mkdir(parents=True)
+    face.save(place / "a.png")
+    (one,) = predict(place / "a.png", cropped=True)
+    assert torch.equal(one.face.crop, load_faces(tmp_path / "faces").images[0])
+    done = fer_here("predict", place, "--faces", "cropped", "--format", "csv", cwd=tmp_path)
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert [float(row[side]) for side in ("left", "top", "right", "bottom")] == [0, 0, shape[1], shape[0]]
+    assert row["answer"] == one.answer and row["detection_score"] == ""
+    done = fer_here("predict", place, "--faces", "cropped", "--format", "json", "--out", tmp_path / "out", cwd=tmp_path)
+    assert json.loads(done.stdout)["faces"] == [one.to_dict()] and (tmp_path / "out" / "a.png.fer.png").exists()
+
+
+@pytest.mark.parametrize(("shape", "hints"), [((48, 48), 1), ((224, 224), 1), ((100, 200), 0), ((400, 400), 0)])
+def test_a_small_square_picture_without_a_face_brings_one_hint(shape, hints, tmp_path):
+    for name in "ab":
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / f"{name}.png")
+    done = fer_here("predict", tmp_path, cwd=tmp_path)
+    assert done.stderr.count("hint: ") == done.stderr.count("--faces cropped") == hints and done.exit_code == 0
+    assert "hint" not in fer_here("predict", tmp_path, "--faces", "cropped", cwd=tmp_path).stderr

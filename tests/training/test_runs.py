@@ -1,5 +1,7 @@
+import contextlib
 import getpass
 import gzip
+import io
 import json
 import multiprocessing
 import os
@@ -18,6 +20,8 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import Payload, easy_faces, wait_for
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 from fer_helpers.data.emotions import CLASS_SETS, EMOTIONS, TAXONOMY
 from fer_helpers.data.faceset import FaceSet
@@ -32,6 +36,7 @@ from fer_helpers.training.runs import (
     DRAWN,
     PACKED,
     RECORD,
+    Interrupted,
     Run,
     compare_runs,
     default_store,
@@ -48,7 +53,7 @@ from fer_helpers.training.runs import (
     run_table,
     train_run,
 )
-from fer_helpers.training.trainer import Diverged, prepare_faces
+from fer_helpers.training.trainer import Diverged, Trainer, prepare_faces
 from fer_helpers.transforms.augmentation import TTA
 
 TINY = TrainConfig(arch="simple_cnn", epochs=2, batch_size=16, val_fraction=0.2, augmentation="none",
@@ -412,6 +417,27 @@ def test_an_interrupted_run_is_not_listed_and_is_resumed(leaky, tmp_path):
     assert {path.name for path in resumed.folder.iterdir() if not path.name.startswith(".")} == FILES
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+def test_who_interrupts_a_training_is_told_what_is_kept(leaky, tmp_path, monkeypatch, kept):
+    config = replace(TINY, epochs=3)
+    epoch, turns = Trainer._epoch, iter(range(kept))
+
+    def interrupted(*args):
+        if next(turns, None) is None:
+            raise KeyboardInterrupt
+        epoch(*args)
+
+    monkeypatch.setattr(Trainer, "_epoch", interrupted)
+    with pytest.raises(Interrupted, match=f"interrupted: {kept} of 3 epochs are kept in .*; the same command") as told:
+        train(config, leaky, tmp_path)
+    assert str(tmp_path / run_id(config, leaky)) in str(told.value)
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        shell.user_ns["again"] = lambda: train(config, leaky, tmp_path)
+        shell.run_cell("again()")
+    assert shown.getvalue() == f"{told.value}\n"
+
+
 def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
     with pytest.raises(FerError, match=r"free some space"):
         train(replace(TINY, epochs=1, train_limit=16), leaky, full_disk / "runs")
@@ -641,12 +667,11 @@ def test_a_record_does_not_tell_where_the_data_lay(copy, tmp_path):
     assert not [path for path in kept.folder.iterdir() if str(tmp_path) in path.read_text()]
 
 
-def test_recorded_runs_are_found_from_the_repository_and_from_its_notebooks(run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_recorded_runs_are_found_from_the_repository_and_from_its_notebooks(run, clone, monkeypatch):
     assert recorded_runs().empty
-    (tmp_path / "notebooks").mkdir()
+    (clone / "notebooks").mkdir()
     record_run(run)
-    for folder in (tmp_path, tmp_path / "notebooks"):
+    for folder in (clone, clone / "notebooks"):
         monkeypatch.chdir(folder)
         assert list(recorded_runs().index) == [run.name]
 

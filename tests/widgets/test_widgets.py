@@ -3,6 +3,9 @@
 import base64
 import dataclasses
 import io
+import os
+import re
+import signal
 import threading
 import time
 from xml.etree import ElementTree
@@ -278,6 +281,15 @@ def test_the_monitor_follows_a_run_that_another_trains(faces, tmp_path):
     until(lambda: "Following: epoch 1 of 2" in watching.status.value)
     train_run(TINY, faces, tmp_path, progress=False)
     assert watching.wait(30).finished
+
+
+def test_a_training_that_the_kernel_s_interrupt_reaches_says_how_far_it_has_come(faces, tmp_path):
+    watching = monitor.training_monitor(dataclasses.replace(TINY, epochs=200), faces, tmp_path)
+    watching.train.click()
+    until(lambda: len(watching.progress.history))
+    os.kill(watching._process.pid, signal.SIGINT)
+    assert not watching.wait(60).finished
+    assert re.match(r"\d+ of 200 epochs are done; train to go on", watching.status.value)
 
 
 def test_a_stopped_training_goes_on_and_a_failed_one_says_why(faces, tmp_path):
