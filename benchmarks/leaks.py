@@ -1,12 +1,15 @@
 """How many augmented copies are found, and how many pairs are none.
 
     python benchmarks/leaks.py [--data SOURCE] [--images 4000] [--copies 500]
+    python benchmarks/leaks.py --data SOURCE --record
 
 Of ``--images`` different faces, ``--copies`` are altered and looked for among all. Then the faces as they are, without
 those that `near_groups` joins, are compared with each other; in photographs most pairs are two cuts of one picture. A
 pair is called false where its outer pixels, which the search leaves out when it compares, do not agree: of a copy they
 do, of another face that looks alike in the middle they need not. Pairs that are laid on each other in the same way, but
 each on another's partner, are the negative control: they show how often outer pixels agree by chance.
+
+``--record`` keeps, for notebook 01, which test images of the photographs have a copy in train, to the pixel or changed.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from torch.nn import functional
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from fer_helpers.data import augmented_pairs, load_faces
+from fer_helpers.data import FaceSet, augmented_pairs, load_faces
+from fer_helpers.report import results
 
 #: Correlation of outer pixels below which a pair is called false.
 OUTER = 0.5
@@ -83,13 +87,30 @@ def found_share(images: torch.Tensor, copies: torch.Tensor) -> float:
     return pairs.loc[pairs["first"] == pairs["second"], "first"].nunique() / len(copies)
 
 
+def record(faces: FaceSet) -> None:
+    test, others = faces.only("test"), faces.take(faces.split != "test")
+    same = faces.in_train()[faces.split == "test"]
+    rest = np.flatnonzero(~same)
+    pairs = augmented_pairs(test.images[rest], others.images)
+    table = pd.DataFrame({"identical": same, "changed": False, "mirrored": False}, pd.Index(test.ids, name="id"))
+    table.iloc[rest[pairs["first"].unique()], 1] = True
+    table.iloc[rest[pairs.loc[pairs["mirrored"], "first"].unique()], 2] = True
+    print(table.sum().to_string())
+    results.keep("01_data_exploration", faces, {}, {"copies": table}, part="copies",
+                 command="python benchmarks/leaks.py --data path/to/fer2013 --record")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="synthetic")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--copies", type=int, default=500)
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     faces = load_faces(options.data)
+    if options.record:
+        record(faces)
+        return
     different = np.unique(faces.near_groups, return_index=True)[1]
     images = faces.images[np.random.default_rng(0).permutation(different)[:options.images]]
     for name, change in CHANGES.items():

@@ -16,6 +16,7 @@ from fer_helpers.files import FerError
 from fer_helpers.models import architectures, base
 from fer_helpers.models.heads import RegionPool
 from fer_helpers.report import claims, summary
+from fer_helpers.report.results import recall
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.trainer import prepare_faces
 
@@ -84,6 +85,15 @@ def test_the_architecture_it_adds_is_short_and_learns(monkeypatch, faces):
 def test_every_other_python_block_is_whole():
     for block in blocks("python"):
         compile(block, "docs", "exec")
+
+
+def test_the_copies_in_test_are_as_many_as_recorded():
+    copies = recall("01_data_exploration", "copies", REPOSITORY / "data" / "results")["copies"]
+    same, changed = (f"{copies[name].mean():.1%}" for name in ("identical", "changed"))
+    assert f"{same} stand there to the pixel, another {changed} cut" in README
+    card = (REPOSITORY / "data" / "README.md").read_text(encoding="utf-8")
+    assert f"{copies['identical'].sum()} of {len(copies):,} test images ({same})" in card
+    assert f"Another {copies['changed'].sum()} test images ({changed})" in card
 
 
 def test_every_link_to_a_file_leads_there():
