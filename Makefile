@@ -36,6 +36,9 @@ endif
 # anything else runs on the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# What is imported compiles itself, once: where this is set, each of some hundred processes compiles torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install report study test test-all test-fast test-ui lint constraints audit lab notebooks clean
 
 help:

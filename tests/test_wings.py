@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -46,3 +47,12 @@ def test_importing_the_package_and_its_wings_imports_no_room():
             "'torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "False"]
+
+
+def test_the_map_of_the_package_names_every_room():
+    page = (Path(__file__).parent.parent / "docs" / "contributing.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| [^|]*\|([^|]*)\|$", page, re.MULTILINE))
+    for wing in WINGS:
+        package = importlib.import_module(f"fer_helpers.{wing}")
+        rooms = [module.name for module in pkgutil.iter_modules(package.__path__)]
+        assert re.findall(r"`(\w+)`", told[wing]) == sorted(rooms)

@@ -288,7 +288,7 @@ def reaching(target: float, times: pd.DataFrame) -> str:
     first = reached.index[reached["steps"] == fewest]
     first = listing(first) if len(first) <= 3 else f"{len(first)} of them"
     return (f"{len(reached)} of {len(times)} runs reach {target:.1%} on validation; in the fewest steps, "
-            f"{fewest:,.0f}: {first}; never: {never}")
+            f"{fewest:,.0f}: {first}" + (f"; never: {never}" if len(reached) < len(times) else ""))
 
 
 def worth(gains: pd.DataFrame) -> str:

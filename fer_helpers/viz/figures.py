@@ -186,8 +186,12 @@ def first_steps(trainings: Mapping[str, FirstSteps], floor: float) -> Figure:
 
 def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
     """The loss of each optimizer's rate range test over the rising rate, and the suggested rate."""
-    figure, axes = plt.subplots(1, len(tests), figsize=(3 * len(tests), 2.9), sharey=True, squeeze=False)
-    for axis, (name, test) in zip(axes[0], tests.items(), strict=True):
+    columns = min(3, len(tests))
+    figure, axes = plt.subplots(rows := -(-len(tests) // columns), columns, figsize=(3 * columns, 2.7 * rows + 0.3),
+                                sharey=True, squeeze=False)
+    for axis in axes.flat[len(tests):]:
+        axis.remove()
+    for axis, (name, test) in zip(axes.flat, tests.items(), strict=False):
         axis.plot(test.table.index, test.table["loss"], color=BASELINE, lw=0, marker=".", ms=4, label="one batch")
         axis.plot(test.table.index, test.table["smoothed"], color=ACCENT, label="running average")
         axis.axvline(test.suggested, color=COLORS["anger"], ls="--", lw=1.2, label="suggested")
@@ -195,8 +199,9 @@ def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
         axis.minorticks_off()
     start = max(test.table["loss"].iloc[0] for test in tests.values())
     least = min(test.table["loss"].min() for test in tests.values())
-    axes[0, 0].set(ylabel="loss", ylim=(0.9 * least, 2 * start - least))
-    axes[0, 0].legend(fontsize=7, loc="lower left")
+    for axis in axes[:, 0]:
+        axis.set(ylabel="loss", ylim=(0.9 * least, 2 * start - least))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 

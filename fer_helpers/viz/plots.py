@@ -222,11 +222,13 @@ def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
     return figure
 
 
-def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: float | None = None) -> Figure:
-    """A table of numbers as coloured cells; ``center`` makes the colours diverge from there."""
+def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: float | None = None,
+            floor: float | None = None) -> Figure:
+    """A table of numbers as coloured cells; ``center`` makes the colours diverge from there, ``floor`` makes them begin
+    there, so that small differences look small."""
     figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2, 0.48 * table.shape[0] + 1.1))
     sns.heatmap(table, annot=True, fmt=".1%" if percent else ".2f", cmap="Blues" if center is None else "RdBu_r",
-                center=center, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
+                center=center, vmin=floor, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
     axis.set_title(title)
     axis.tick_params(length=0, rotation=0)
     return figure

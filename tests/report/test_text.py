@@ -228,7 +228,7 @@ def test_runs_that_never_reach_the_target_are_named():
     text = narrative.reaching(0.4, times)
     assert text.startswith("2 of 3 runs reach 40.0%") and "50: sgd; never: rmsprop" in text
     assert narrative.reaching(0.9, times.tail(1)).startswith("none of 1 runs")
-    assert narrative.reaching(0.4, times.head(2)).endswith("never: none")
+    assert "never" not in narrative.reaching(0.4, times.head(2))
     many = times.loc[["sgd"] * 4]
     assert "in the fewest steps, 50: 4 of them" in narrative.reaching(0.4, many)
 

@@ -105,6 +105,8 @@ def test_the_range_test_names_the_suggested_rate():
     table = pd.DataFrame({"loss": [1.8, 1.0, 5.0], "smoothed": [1.8, 1.2, 3.0]}, index=[1e-4, 1e-2, 1.0])
     figure = figures.rate_ranges({"sgd": RateRange(table, 1e-3)})
     assert figure.axes[0].get_title(loc="left") == "sgd: 0.001" and figure.axes[0].get_ylim()[1] < 5
+    many = figures.rate_ranges({name: RateRange(table, 1e-3) for name in ("sgd", "adam", "adamw", "rmsprop", "muon")})
+    assert len(many.axes) == 5 and many.get_size_inches()[0] * many.dpi <= 1000
 
 
 def test_no_validation_accuracy_of_the_study_rises_above_the_line():
