@@ -6,6 +6,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ from fer_helpers.training.trainer import Fitted, fit
 from fer_helpers.viz import use_style
 
 matplotlib.use("Agg")
+# A shell lets what it starts in the background ignore Ctrl-C, and what that starts inherits it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The user's data folder, read before the tests hide it; the fixture `real_data` hands it out.
 REAL_DATA = os.environ.get("FER_DATA")

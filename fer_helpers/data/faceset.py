@@ -117,7 +117,9 @@ class FaceSet:
 
     def parts(self, size: int = PART) -> Iterator[torch.Tensor]:
         """The images in order, ``size`` at a time, each part read when it is asked for."""
-        root, rows = self.origin
+        root, rows = vars(self).get("_origin", (self, slice(None)))
+        if isinstance(rows, slice):  # as they lie: nothing is gathered
+            return iter(root.images[rows].split(size))
         return (root.images[rows[start:start + size]] for start in range(0, len(rows), size))
 
     @functools.cached_property

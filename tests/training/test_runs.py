@@ -236,6 +236,7 @@ def test_every_recorded_run_has_the_id_that_its_settings_and_data_have_now(pytes
 def test_a_training_kept_with_the_repository_is_not_trained_again(run, leaky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FER_RUNS", "runs")
+    Path("pyproject.toml").write_text('name = "fer_helpers"\n')  # a repository of its own
     record_run(run, DRAWN, packed=True, weights=True)
     kept = load_or_train(run.config, leaky)
     assert kept.folder == Path.cwd() / DRAWN / run.name and kept.has_weights and not Path("runs").exists()
