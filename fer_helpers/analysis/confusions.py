@@ -74,17 +74,12 @@ def pair_verdicts(settings: Mapping[int, Evaluation], pairs: tuple[tuple[str, st
     (the two rates to compare with), ``p_even`` and ``p_others`` (adjusted), and ``finding``: "a confusion of its own"
     (above both), "a refuge" (above even only), "avoided" (below even), or "no difference found" (to even).
 
-    Raises
-    ------
-    FerError
-        If a setting lacks a class of the pairs.
+    A pair of which a setting lacks a class is left out there.
     """
     rows = []
     for key, scores in settings.items():
-        if missing := {name for pair in pairs for name in pair} - set(scores.classes):
-            raise FerError(f"{', '.join(sorted(missing))}: no class of {', '.join(scores.classes)}; choose other pairs")
-        totals = scores.confusion.sum(1)
-        for true, predicted in itertools.chain.from_iterable((pair, pair[::-1]) for pair in pairs):
+        totals, there = scores.confusion.sum(1), [pair for pair in pairs if set(pair) <= set(scores.classes)]
+        for true, predicted in itertools.chain.from_iterable((pair, pair[::-1]) for pair in there):
             row, column = scores.classes.index(true), scores.classes.index(predicted)
             count, of, errors = scores.confusion[row, column], totals[row], totals[row] - scores.confusion[row, row]
             rest = np.setdiff1d(np.arange(len(totals)), (row, column))
@@ -96,7 +91,7 @@ def pair_verdicts(settings: Mapping[int, Evaluation], pairs: tuple[tuple[str, st
                          fisher_exact([[count, of - count], [other, other_of - other]]).pvalue))
     table = pd.DataFrame(rows, columns=["classes", "true", "predicted", "count", "of", "rate", "low", "high", "even",
                                         "others", "p_even", "p_others"])
-    table[["p_even", "p_others"]] = holm(table[["p_even", "p_others"]].to_numpy())
+    table[["p_even", "p_others"]] = holm(table[["p_even", "p_others"]].to_numpy(float))
     differs, above = table["p_even"] < 0.05, table["rate"] > table["even"]
     own = (table["p_others"] < 0.05) & (table["rate"] > table["others"])
     table["finding"] = np.select([differs & above & own, differs & above, differs], [
@@ -119,6 +114,15 @@ def observer_shares(faces: FaceSet, limit: int = 10_000, seed: int = 0) -> tuple
     part = faces.limit_train(limit, seed)
     return "a linear classifier", predict(eigenface_regression(seed=seed), pixels(part.images), part,
                                           part.split == "train", part.split == "test")
+
+
+def test_answers(predictions: pd.DataFrame) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Of the test images of `runs.Run.predictions`: their ids, their labels, int (N,), and the network as an observer,
+    float64 (N, C), which gives its whole answer to one class."""
+    rows = predictions[predictions["split"] == "test"]
+    classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
+    labels, answered = (rows[column].map(classes.index).to_numpy(int) for column in ("true", "predicted"))
+    return list(rows["id"]), labels, np.eye(len(classes))[answered]
 
 
 def own_share(shares: np.ndarray, labels: np.ndarray) -> Estimate:

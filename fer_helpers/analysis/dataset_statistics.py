@@ -205,6 +205,22 @@ def mean_shares(shares: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(classes))
 
 
+def vote_table(faces: FaceSet) -> pd.DataFrame:
+    """The FER+ votes of the images that have any: indexed by image id, a column of counts per `VOTE_COLUMNS`."""
+    faces.vote_shares()  # says what is missing
+    assert faces.votes is not None
+    table = pd.DataFrame(faces.votes.numpy(), pd.Index(faces.ids, name="id"), VOTE_COLUMNS).dropna()
+    return table[table.sum(axis=1) > 0].astype(int)
+
+
+def people(votes: pd.DataFrame, ids: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """float64 (N, C): share of the votes of a `vote_table` that each of ``classes`` gets among them, by image of
+    ``ids``; NaN where none is for any."""
+    own = votes.reindex(ids)[list(classes)].to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(own / own.sum(1, keepdims=True))
+
+
 def human_agreement(faces: FaceSet) -> np.ndarray:
     """float64 (N,): share of an image's FER+ votes that went to its own label; NaN where FER+ does not cover it."""
     shares = faces.vote_shares().numpy()

@@ -63,3 +63,8 @@ class Network(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classify(self.features(images))
+
+
+def network_name(arch: str) -> str:
+    """What readers call an architecture: ``network_name("resnet50") == "ResNet50"``."""
+    return {"simple_cnn": "simple CNN", "resnet50": "ResNet50"}.get(arch, arch.upper() if arch[:3] == "vgg" else arch)

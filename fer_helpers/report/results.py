@@ -120,6 +120,18 @@ def recall(notebook: str, part: str = "", folder: Path | None = None) -> Finding
         raise FerError(f"{folder}: its recorded findings are damaged ({error!r}); {_AGAIN}") from error
 
 
+def method_answers(method: str = "plain", folder: Path | None = None) -> dict[str, list[pd.DataFrame]]:
+    """The test answers that the comparison of methods (``benchmarks/methods.py``) recorded of one of them: by network,
+    a table a seed, indexed by image id: true, predicted, confidence, in_train. Empty where nothing is recorded."""
+    folder = (folder or results_folder()) / "05_class_ambiguity" / "study"
+    if not (folder / "protocol.json").exists():
+        return {}
+    recipes = read_json(folder / "protocol.json", _AGAIN)["recipes"]
+    return {f"{recipe['arch']}, {recipe['epochs']} epochs": [
+        read_table(path, index_col="id").iloc[:, :4] for path in sorted((folder / name).glob(f"{method}-*.csv.gz"))]
+        for name, recipe in recipes.items()}
+
+
 def all_runs(classes: int, folder: Path | None = None) -> pd.DataFrame:
     """Every recorded run with so many classes that had all of them to train on, of all notebooks, the study and none,
     as a `runs.run_table`.

@@ -41,7 +41,7 @@ from ..training.runs import (
     results_folder,
     run_table,
 )
-from ..viz import figures, plots, use_style
+from ..viz import use_style
 from . import summary
 
 PACKAGE = Path(__file__).parents[1]
@@ -89,8 +89,6 @@ SETTINGS: dict[str, Any] = {
     "nb_execution_mode": "off",
     # The other format it would take, plain CommonMark, knows no tables.
     "nb_render_markdown_format": "myst",
-    "nb_code_prompt_show": "Show the code",
-    "nb_code_prompt_hide": "Hide the code",
     "nb_ipywidgets_js": {},
     "myst_heading_anchors": 3,
     "myst_heading_slug_func": "fer_helpers.report.site.jupyter_anchor",
@@ -107,6 +105,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+#: Shows and hides the code of a page, by the style sheet alone.
+_SWITCH = '<label class="code-switch"><input type="checkbox" id="show-code"> Show the code</label>'
+
+
 @dataclass(frozen=True)
 class Page:
     """What the front page tells of one notebook.
@@ -117,8 +119,8 @@ class Page:
     file : the notebook's file, "" if there is none, since it failed before its first cell.
     title : its first heading.
     error : what went wrong, "" if nothing.
-    answers, photographs : Markdown of the cells with the tag ``answer``, or ``photographs``.
-    picture : its most detailed figure as PNG, None if it has none; ``picture_alt`` says what it shows.
+    answers : Markdown of the cells with the tag ``answer``.
+    picture : its first figure as PNG, None if it has none; ``picture_alt`` says what it shows.
     """
 
     name: str
@@ -126,7 +128,6 @@ class Page:
     title: str
     error: str
     answers: Sequence[str] = ()
-    photographs: Sequence[str] = ()
     picture: bytes | None = None
     picture_alt: str = ""
 
@@ -273,27 +274,28 @@ def _render(template: str, target: Path, **values: Any) -> None:
 
 
 def prepare(notebook: NotebookNode) -> None:
-    """Make an executed notebook ready to be read without a kernel: code folded, widgets replaced by the picture or
-    table kept beside them, every figure with a text for those who cannot see it."""
+    """Make an executed notebook ready to be read without a kernel: code out of sight until a switch shows it, widgets
+    replaced by the picture or table kept beside them, figures with numbers, captions and texts for those who cannot see
+    them."""
     notebook.metadata.pop("widgets", None)
-    heading = ""
+    heading, number = "", 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next((line.lstrip("# ") for line in reversed(cell.source.splitlines())
                             if line.startswith("#")), heading)
-        elif cell.cell_type == "code":
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
-            cell.metadata["mystnb"] = {"image": {"alt": figure_text(cell.source, heading)}}
-            for output in cell.outputs:
-                output.get("data", {}).pop(WIDGET, None)
-
-
-def figure_text(code: str, heading: str) -> str:
-    """What a figure shows: the heading it stands under, and how the functions that drew it describe their figures."""
-    drawn = [getattr(module, name).__doc__ for name in re.findall(r"\b(?:plots|figures)\.(\w+)\(", code)
-             for module in (plots, figures) if name != "set_title" and hasattr(module, name)]
-    sentences = [" ".join(text.split("\n\n")[0].split()).replace("`", "") for text in dict.fromkeys(drawn)]
-    return " ".join([f"{heading}.", *sentences])
+        for output in cell.get("outputs", []):
+            data, figure = output.get("data", {}), output.get("metadata", {}).get("figure")
+            data.pop(WIDGET, None)
+            if "image/png" in data:
+                text = data.get("text/plain", "") if figure else f"{heading}."
+                cell.metadata["mystnb"] = {"image": {"alt": text, "classes": figure or "faces"}}
+            if figure == "caption":
+                number += 1
+                kind, rest = re.fullmatch(r"(?:\*\*(.*?)\.\*\*)? ?(.*)", data["text/markdown"], re.DOTALL).groups("")
+                badge = f'<span class="badge">{kind}</span> ' * bool(kind)
+                data["text/markdown"] = f'<div class="caption">\n\n**Figure {number}.** {badge}{rest}\n\n</div>'
+    if notebook.cells:
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(_SWITCH))
 
 
 def _page(result: Executed, notebook: NotebookNode) -> Page:
@@ -302,10 +304,9 @@ def _page(result: Executed, notebook: NotebookNode) -> Page:
     title = next((cell.source for cell in notebook.cells if cell.source.startswith("# ")), result.path.stem)
     drawn = [(output.data["image/png"], cell.metadata.mystnb["image"]["alt"]) for cell in notebook.cells
              for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-    picture, alt = max(drawn, key=lambda figure: len(figure[0]), default=(None, ""))
+    picture, alt = drawn[0] if drawn else (None, "")
     return Page(result.path.stem, result.path.name if notebook.cells else "", title.splitlines()[0].lstrip("# "),
-                result.error, _told(notebook, "answer"), _told(notebook, "photographs"),
-                base64.b64decode(picture) if picture else None, alt)
+                result.error, _told(notebook, "answer"), base64.b64decode(picture) if picture else None, alt)
 
 
 def _told(notebook: NotebookNode, tag: str) -> list[str]:

@@ -29,24 +29,8 @@ JUDGED = ("accuracy", "vote agreement", "macro F1", "fear recall", "fear → hap
 
 
 def sentences() -> list[str]:
-    """The findings, each with its figures; `FerError` where a notebook has recorded nothing."""
-    trained = recall("05_class_ambiguity")
-    scores = next(run.metrics["test"] for run in trained.runs["run"] if run.config.classes == 6)
-    verdicts = trained["verdicts"].query("classes == 6 and true in @PAIR and predicted in @PAIR")
-    people = trained["same"].iloc[0]
-    ambiguous = recall("06_failure_analysis")["types"].loc["ambiguous face"]
-    texts = {
-        "Fear called happiness": narrative.confusion_falls(confusion_by_accuracy(all_runs(6)), *PAIR),
-        "After training": narrative.pair_findings(verdicts)[0],
-        "What remains": narrative.top_confusions(scores) + "; " + narrative.same_confusions(
-            people["who"], Estimate(people["value"], people["low"], people["high"]), len(scores.classes),
-            people["images"]),
-        "Where the errors lie": f"of the errors of the trained network, {narrative.estimate(ambiguous)} are on faces "
-                                "whose label has less than half of the human votes"}
-    for network, own in _methods()[0].groupby("network", sort=False):
-        texts[f"The named remedies, {network}"] = narrative.methods_that_help(own, JUDGED)
-    return [*map(str, claims.about_the_study()),
-            *(f"**{topic}.** {narrative.sentence(text)}" for topic, text in texts.items())]
+    """What each notebook claims, in their order; `FerError` where one has recorded nothing."""
+    return [str(claim) for number in claims.NOTEBOOKS for claim in claims.recorded(number)]
 
 
 def comparison() -> pd.DataFrame:
@@ -118,7 +102,8 @@ def verdicts(link: str = "{}") -> str:
     its file name."""
     files = {path.name[:2]: path.name for path in find_notebooks(home() / "notebooks")}
     return _table(pd.DataFrame([{
-        "The study": verdict.said, "Here": f"**{verdict.word.capitalize()}.** {verdict.claim}",
+        "The study": verdict.said, "Its outputs": verdict.published,
+        "Here": f"**{verdict.word.capitalize()}.** {verdict.claim.number}" if verdict.claim.holds else verdict.claim,
         "": f"[{verdict.notebook}]({link.format(files[verdict.notebook])})"} for verdict in claims.verdicts()]))
 
 

@@ -12,7 +12,7 @@ from scipy.stats import permutation_test, rankdata
 
 from ..metrics.evaluation import Comparison, Evaluation
 from ..metrics.intervals import Estimate, wilson
-from ..training.methods import OUTCOMES
+from ..training.methods import OUTCOMES, method_label
 from ..transforms.corruptions import CORRUPTIONS
 from ..transforms.occlusions import OCCLUSIONS
 
@@ -568,7 +568,7 @@ def method_table(table: pd.DataFrame, outcomes: Sequence[str], costs: pd.DataFra
     added = [] if costs is None else ["time", "weights"]
     lines = [["method", *outcomes, *added], [":--", *["--:"] * (len(outcomes) + len(added))]]
     for method, own in table.groupby("method", sort=False):
-        rows, line = own.set_index("outcome"), [method.replace("_", " ")]
+        rows, line = own.set_index("outcome"), [method_label(method)]
         for outcome in outcomes:
             scale, digits = (1, 2) if outcome == "mCE" else (100, 1)
             if outcome not in rows.index:

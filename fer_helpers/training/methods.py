@@ -69,10 +69,21 @@ METHODS: dict[str, Method] = {
     "distilled": Method("labels", {"teacher": "resnet50", "distill": 0.5}, {"distill": (0.25, 0.5, 0.75, 0.9)}),
 }
 
+#: What readers call the methods, where that is not their name.
+LABELS = {"supcon": "SupCon", "supcon_first": "SupCon first", "simclr_first": "SimCLR first",
+          "text": "text head", "attention": "attention head", "cbam": "CBAM", "guided": "guided attention",
+          "erasing": "random erasing", "augmix": "AugMix", "trivial": "TrivialAugment", "focal": "focal loss",
+          "balanced": "balanced classes", "distilled": "distillation"}
+
 #: What a method is judged by, and whether more of it is better.
 OUTCOMES = {"accuracy": True, "clean accuracy": True, "vote agreement": True, "macro F1": True, "fear recall": True,
             "fear → happiness": False, "anger → happiness": False, "ECE": False, "mCE": False, "partial faces": False,
             "favourite region": False}
+
+
+def method_label(method: str) -> str:
+    """What readers call a method: ``method_label("supcon_first") == "SupCon first"``."""
+    return LABELS.get(method, method.replace("_", " "))
 
 
 def with_method(config: TrainConfig, method: str, **strength: Any) -> TrainConfig:

@@ -22,7 +22,7 @@ from ..analysis.published import MatrixComparison
 from ..analysis.training_dynamics import FirstSteps
 from ..data.emotions import REGIONS
 from ..experiments.learning_rates import RateRange
-from ..training.methods import OUTCOMES
+from ..training.methods import OUTCOMES, method_label
 from .plots import gallery
 from .style import ACCENT, BASELINE, COLORS, INK
 
@@ -596,7 +596,7 @@ def method_outcomes(table: pd.DataFrame, outcomes: Sequence[str], baseline: str 
             lambda value, _, scale=scale: f"{scale * value:+.3g}" if abs(value) > 1e-9 else "0")
         axis.tick_params(labelsize=8)
         axis.grid(axis="y", lw=0.4)
-    axes[0, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [method_label(name) for name in names])
     axes[0, 0].invert_yaxis()
     marks = [Line2D([], [], marker="o", color=colour, label=label) for colour, label in (
         (HELPS, "helps"), (HARMS, "harms"), (BASELINE, "no difference found (5%, Holm)"))]

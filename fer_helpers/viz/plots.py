@@ -5,6 +5,8 @@ Figures that only one notebook draws are in `figures`.
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -27,6 +29,24 @@ def set_title(figure: Figure, text: str) -> Figure:
     """Put what the figure shows, in a sentence, above its panels."""
     figure.suptitle(text[:1].upper() + text[1:], x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
+
+
+def show(figure: Figure, title: str, caption: str, faces: bool = False) -> None:
+    """Show a figure in a notebook under what it ``title``s: the finding, in a sentence.
+
+    The ``caption`` under it is Markdown and says whose faces these are (PHOTOGRAPHS, DRAWN), the network, the number of
+    images and what to look at. Both stand beside the picture as its text, for who cannot see it. ``faces`` says that
+    pictures of faces are in it, whose grey a page must not turn round where it is read in the dark.
+    """
+    from IPython.display import Markdown, display
+
+    image, title = io.BytesIO(), title[:1].upper() + title[1:]
+    set_title(figure, title).savefig(image, bbox_inches="tight", format="png")
+    plt.close(figure)
+    display({"image/png": base64.b64encode(image.getvalue()).decode(),
+             "text/plain": f"{title}. {caption}".replace("*", "").replace("..", ".")},
+            metadata={"figure": "faces" if faces else "numbers"}, raw=True)
+    display(Markdown(caption), metadata={"figure": "caption"})
 
 
 def gallery(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8, size: float = 1.15,
