@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .leakage import measure_leak
     from .published import REPORTED
     from .robustness import corruption_errors
-    from .run_comparison import over_seeds, seed_differences
+    from .run_comparison import answer_tables, over_seeds, same_errors, seed_differences
     from .training_dynamics import first_steps
 else:
     __getattr__ = hand_on(__name__, {
@@ -31,13 +31,14 @@ else:
         "measure_leak": "leakage",
         "REPORTED": "published",
         "corruption_errors": "robustness",
-        "over_seeds": "run_comparison", "seed_differences": "run_comparison",
+        "answer_tables": "run_comparison", "over_seeds": "run_comparison", "same_errors": "run_comparison",
+        "seed_differences": "run_comparison",
         "first_steps": "training_dynamics",
     }, extra="lab")
 
 __all__ = [
-    "REPORTED", "attribute", "attribution_by_region", "class_distances", "compare_all", "confusion_by_accuracy",
+    "REPORTED", "answer_tables", "attribute", "attribution_by_region", "class_distances", "compare_all", "confusion_by_accuracy",
     "confusion_correlation", "corruption_errors", "doubtful_labels", "eigenface_regression", "failure_types",
     "first_steps", "human_agreement", "image_statistics", "looks_and_meaning", "measure_leak", "over_seeds",
-    "pair_verdicts", "rate_changes", "region_importance", "seed_differences", "separation",
+    "pair_verdicts", "rate_changes", "region_importance", "same_errors", "seed_differences", "separation",
 ]

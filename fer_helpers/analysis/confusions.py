@@ -20,7 +20,7 @@ from ..metrics.evaluation import Evaluation
 from ..metrics.intervals import BOOTSTRAPS, Estimate, bootstrap_mean, difference, holm, percentiles, wilson
 from .baselines import eigenface_regression, pixels, predict, unit_rater
 from .dataset_statistics import action_unit_means, human_agreement, mean_shares
-from .run_comparison import over_seeds
+from .run_comparison import answer_tables, over_seeds
 
 #: The pairs that the original study called ambiguous.
 PAIRS = (("fear", "happiness"), ("anger", "happiness"))
@@ -253,6 +253,6 @@ def unseen_answers(runs: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
         unseen = train_set.removeprefix("without-")
         votes = people.loc[unseen].drop(unseen)
         for answer, share in (votes / votes.sum()).items():
-            value, low, high, seeds, images = over_seeds(own, unseen, answer).iloc[0]
+            value, low, high, seeds, images = over_seeds(answer_tables(own), unseen, answer).iloc[0]
             rows.append((unseen, answer, value, low, high, share, int(seeds), int(images)))
     return pd.DataFrame(rows, columns=["unseen", "answer", "value", "low", "high", "people", "seeds", "images"])

@@ -99,6 +99,12 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
         return speed_up(model)
 
 
+def weight_count(arch: str, num_classes: int = 6) -> int:
+    """Weights of an architecture, biases and normalisation included; nothing is allocated for them."""
+    with torch.device("meta"):
+        return sum(weights.numel() for weights in REGISTRY[arch](num_classes, 1, True).parameters())
+
+
 def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.DataFrame:
     """Parameters and multiply–add cost of each architecture.
 

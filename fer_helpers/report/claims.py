@@ -12,13 +12,14 @@ import pandas as pd
 from ..analysis import published
 from ..analysis.confusions import PAIRS, confusion_correlation, pair_verdicts, test_answers
 from ..analysis.dataset_statistics import people
-from ..analysis.run_comparison import same_errors
+from ..analysis.run_comparison import over_seeds, same_errors
 from ..data.emotions import adjective
 from ..experiments.reproduction import NAMES, compare_with_published, way_out
 from ..experiments.study import Study, read_plan
-from ..metrics.evaluation import Evaluation, compare_seeds
+from ..metrics.evaluation import Evaluation
 from ..metrics.intervals import Estimate, wilson
 from ..models.base import network_name
+from ..models.factory import list_models, weight_count
 from ..training.methods import method_label
 from ..training.runs import Run, recorded_runs
 from . import results
@@ -76,7 +77,7 @@ def verdicts() -> list[Verdict]:
                   "does not hold", not_taken_for(pairs, emotion, "happiness"), "05") for emotion in ("fear", "anger")),
         Verdict("ResNet50 is ahead of VGG19", "0.22 and 0.14, the share of VGG19's only answer", "not shown",
                 _one_against_another(), "03"),
-        Verdict("Shortcuts stabilise depth", "VGG19 does not leave its first answer", "not shown", starts(), "03"),
+        Verdict("Shortcuts stabilise depth", "VGG19 does not leave its first answer", "not shown", starts(recorded_start()), "03"),
         Verdict("Capacity alone does not resolve the ambiguity", "Nothing: networks and train sets vary together",
                 "holds", capacity(results.method_answers()), "03"),
         Verdict("Expressions vary within a class", "Not measured", "holds", widest(table["width"]), "05"),
@@ -115,7 +116,7 @@ def recorded(notebook: str) -> list[Claim]:
         return about_a_run(recorded_runs()["run"].iloc[0])
     if notebook == "03":
         answers = results.method_answers()
-        return about_architectures(answers, errors_alike(answers))
+        return about_architectures(answers, same_errors(answers, votes()), recorded_start())
     if notebook == "04":
         return about_the_study()
     if notebook == "05":
@@ -145,9 +146,10 @@ def about_a_run(run: Run) -> list[Claim]:
     return [learned(scores, f"The {network_name(run.config.arch)} network"), uneven(scores), honest(scores, confidence)]
 
 
-def about_architectures(answers: Mapping[str, Sequence[pd.DataFrame]], kappas: pd.DataFrame) -> list[Claim]:
-    """03: of `results.method_answers` of plain training and of `errors_alike`."""
-    return [capacity(answers), same_faces(kappas), starts()]
+def about_architectures(answers: Mapping[str, Sequence[pd.DataFrame]], kappas: pd.DataFrame,
+                        early: pd.DataFrame) -> list[Claim]:
+    """03: of answers as `run_comparison.over_seeds` takes them, of `same_errors` of them, and of first steps."""
+    return [*([capacity(answers), same_faces(kappas)] if len(answers) > 1 else []), starts(early)]
 
 
 def about_pairs(scores: Mapping[int, Evaluation], close: Estimate, who: str, outcomes: pd.DataFrame) -> list[Claim]:
@@ -178,16 +180,14 @@ def method_outcomes() -> pd.DataFrame:
     return recall("05_class_ambiguity", "methods")["outcomes"].reset_index()
 
 
+def recorded_start() -> pd.DataFrame:
+    """The losses of the first steps on sixteen photographs, a column a network."""
+    return recall("03_architectures", "6_classes")["early"]
+
+
 def votes() -> pd.DataFrame:
     """The `dataset_statistics.vote_table` of FER2013's test images."""
     return recall("01_data_exploration", "votes")["votes"]
-
-
-def errors_alike(answers: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
-    """`run_comparison.same_errors` of `results.method_answers`, beside people."""
-    true = next(iter(answers.values()))[0]["true"]
-    return same_errors({name: [table["predicted"] for table in tables] for name, tables in answers.items()}, true,
-                       votes())
 
 
 # --- 01: the data
@@ -247,37 +247,42 @@ def honest(scores: Evaluation, confidence: float) -> Claim:
 
 
 def capacity(answers: Mapping[str, Sequence[pd.DataFrame]]) -> Claim:
-    """That weights alone do not keep fear from being called happiness, of `results.method_answers`."""
-    small, large = (happy_fear(answers[f"{arch}, 4 epochs"]) for arch in ("compact", "resnet50"))
-    return Claim(f"**More weights do not settle it.** After equal epochs ResNet50 calls {large.percent} of the fearful "
-                 f"faces happy; a network with a twelfth of its weights, {small.percent}.", large.low > small.high)
+    """That more weights alone do not keep fear from being called happiness: of the first of the smallest and of the
+    largest networks, whose answers are as `run_comparison.over_seeds` takes them."""
+    archs = {name: arch for arch in list_models() for name in answers if network_name(arch) == name.partition(",")[0]}
+    weights = {name: weight_count(arch) for name, arch in archs.items()}
+    small, large = (pick(answers, key=lambda name: weights.get(name, 0)) for pick in (min, max))
+    rows = over_seeds({name: answers[name] for name in (small, large)}, "fear", "happiness")
+    one, other = (Estimate(*row[["value", "low", "high"]]) for _, row in rows.iterrows())
+    return Claim(f"**More weights do not settle it.** {_network(large)} calls {other.percent} of the fearful faces "
+                 f"happy; {_network(small)}, with {weights[small] / weights[large]:.0%} of its weights and trained as "
+                 f"long, {one.percent}.", other.value >= one.low)
 
 
-def happy_fear(answers: Sequence[pd.DataFrame]) -> Estimate:
-    """Share of the fearful faces that are called happy, over seeds and images."""
-    own = [table[table["true"] == "fear"]["predicted"] == "happiness" for table in answers]
-    hits = np.stack([hit.loc[own[0].index] for hit in own])
-    return compare_seeds(hits, np.zeros_like(hits))
+def _network(name: str) -> str:
+    """A name of `results.method_answers` or of `base.network_name` within a sentence."""
+    name = name.partition(",")[0]
+    return name if name[-1].isdigit() else f"the {name} network"
 
 
-def starts() -> Claim:
-    """That ResNet50 learns sixteen photographs by heart in twelve steps, and VGG19 with normalisation does not."""
-    early = recall("03_architectures", "6_classes")["early"]
+def starts(early: pd.DataFrame) -> Claim:
+    """Of the losses of the first steps on sixteen faces: ResNet50 learns them by heart, VGG19 does not."""
     last = early.iloc[-3:].mean()
-    return Claim("**Depth needs help to start.** "
-                 f"In {len(early)} steps on sixteen faces ResNet50's loss falls to {last['resnet50']:.2f} and "
-                 f"VGG19's stays at {last['vgg19, plain']:.2f}, with batch normalisation at {last['vgg19, batch norm']:.2f}; "
-                 "the two differ in more than shortcuts.",
-                 last["resnet50"] < 0.3 < last["vgg19, batch norm"])
+    return Claim(f"**Depth needs help to start.** In {len(early)} steps on sixteen faces the loss of ResNet50 falls to "
+                 f"{last['resnet50']:.2f}, that of VGG19 with batch normalisation to {last['vgg19, batch norm']:.2f}; "
+                 "without, it stays at a guess.",
+                 last["resnet50"] < last["vgg19, batch norm"] / 2 and last["vgg19, plain"] > 0.9 * early["vgg19, plain"].iloc[0])
 
 
 def same_faces(kappas: pd.DataFrame) -> Claim:
     """Of `run_comparison.same_errors`: two architectures err on the same faces, as far as people do."""
-    rows = kappas.set_index(["first", "second"])
-    one, people = rows.loc[("compact, 4 epochs", "resnet50, 4 epochs")], rows.loc[("people", "people")]
-    return Claim("**Different networks err on the same faces.** ResNet50 and the compact network agree in that beyond "
-                 f"chance by \u03ba = {one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]; two people, by "
-                 f"{people['value']:.2f}.", one["low"] > 0.3)
+    apart = kappas[(kappas["first"] != kappas["second"]) & (kappas["second"] != "people")]
+    row, people = apart.iloc[0], kappas[kappas["first"] == "people"]
+    ceiling = f"; two people, by {people['value'].iloc[0]:.2f}" if len(people) else ""
+    return Claim(f"**Different networks err on the same faces.** In being right, {_network(row['first'])} and "
+                 f"{_network(row['second'])} agree beyond chance by \u03ba = {row['value']:.2f} "
+                 f"[{row['low']:.2f}, {row['high']:.2f}]{ceiling}.",
+                 row["low"] > 0.3)
 
 
 # --- 05: pairs of classes
@@ -326,8 +331,9 @@ def regions_help(outcomes: pd.DataFrame) -> Claim:
     """Of `methods.compare_methods`: that features kept apart by region make a network less accurate."""
     row = outcomes[(outcomes["network"] == outcomes["network"].iloc[0]) & (outcomes["outcome"] == "accuracy")
                    & (outcomes["method"] == "regions")].iloc[0]
-    return Claim(f"A network that pools region by region is {_points(row)} less accurate than one that pools globally."
-                 .replace("\u2212", ""), row["difference"] < 0 and row["p_holm"] < 0.05)
+    loss = [-100 * row[name] for name in ("difference", "difference_high", "difference_low")]
+    return Claim("A network that pools region by region is {:.1f} [{:.1f}, {:.1f}] points less accurate than one that "
+                 "pools globally.".format(*loss), row["difference"] < 0 and row["p_holm"] < 0.05)
 
 
 def widest(width: pd.DataFrame) -> Claim:
@@ -344,8 +350,7 @@ def looks_are_not_meaning(pairwise: pd.DataFrame) -> Claim:
     rows = pairwise.set_index(["first", "second"])
     row = rows.loc[("happiness", "surprise")]
     return Claim(f"Of {len(rows)} pairs of words happiness and surprise are number {row['meaning_rank']:.0f} in closeness; "
-                 f"their faces are number {row['look_rank']:.0f} [{row['look_rank_low']:.0f}, "
-                 f"{row['look_rank_high']:.0f}].", row["meaning_rank"] <= 3 and row["look_rank_low"] > len(rows) / 2)
+                 f"their faces are number {row['look_rank']:.0f}.", row["meaning_rank"] <= 3 and row["look_rank_low"] > len(rows) / 2)
 
 
 # --- 06: single faces
@@ -361,8 +366,8 @@ def disputed(correct: np.ndarray, support: np.ndarray) -> Claim:
 def relies_on_the_mouth(grown: pd.DataFrame) -> Claim:
     """Of `error_analysis.grown_confusions`: no change is larger than what hiding the mouth brings about."""
     row = grown.loc[grown["value"].idxmax()]
-    return Claim(f"**It reads the mouth.** Hidden, it turns {row['after']:.0%} of the {adjective(row['true'])} faces "
-                 f"into {row['predicted']}, instead of {row['before']:.0%}; hiding no other part changes so much.",
+    return Claim(f"**It reads the mouth.** With the mouth hidden {row['after']:.0%} of the {adjective(row['true'])} "
+                 f"faces are called {row['predicted']}, with it {row['before']:.0%}; no other part changes so much.",
                  row["region"] == "mouth" and row["p_holm"] < 0.05)
 
 

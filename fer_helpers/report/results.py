@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..data.faceset import FaceSet
 from ..files import FerError, explain_os_errors, read_json, write_atomic, write_json
+from ..models.base import network_name
 from ..training.runs import Run, finished_runs, load_runs, read_table, record_run, results_folder, run_table
 
 _AGAIN = "run that notebook on photographs with record=True"
@@ -127,7 +128,7 @@ def method_answers(method: str = "plain", folder: Path | None = None) -> dict[st
     if not (folder / "protocol.json").exists():
         return {}
     recipes = read_json(folder / "protocol.json", _AGAIN)["recipes"]
-    return {f"{recipe['arch']}, {recipe['epochs']} epochs": [
+    return {f"{network_name(recipe['arch'])}, {recipe['epochs']} epochs": [
         read_table(path, index_col="id").iloc[:, :4] for path in sorted((folder / name).glob(f"{method}-*.csv.gz"))]
         for name, recipe in recipes.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,6 +121,12 @@ def estimate(row: pd.Series) -> str:
 def points(row: pd.Series) -> str:
     """A row's value, low and high as ``12.3 points [10.9, 13.8]``."""
     return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def data_name(source: str) -> str:
+    """What readers call the data of `faceset.FaceSet.source`: the last part of its path, FER2013 as it is written."""
+    name = Path(source).name
+    return name.upper() if name.lower() == "fer2013" else name
 
 
 def sentence(text: str) -> str:

@@ -52,15 +52,15 @@ def eigenfaces(parts: Mapping[str, Eigenfaces]) -> Figure:
 
 
 def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequence[str] = (),
-               baselines: Mapping[str, float] | None = None) -> Figure:
+               baselines: Mapping[str, float] | None = None, apart: bool = False) -> Figure:
     """Columns ``value``, ``low`` and ``high`` of several tables side by side, in the first one's order of rows.
 
     Rows named after emotions keep their colour. Panels in ``plain`` are numbers; all others are shares in percent, on
-    one scale. ``baselines`` draws a dashed line in the panels it names.
+    one scale unless they are to be read ``apart``. ``baselines`` draws a dashed line in the panels it names.
     """
     names = list(next(iter(tables.values())).index)
-    figure, axes = plt.subplots(1, len(tables), figsize=(3.1 * len(tables) + 1.4, 0.32 * len(names) + 1.1), sharey=True,
-                                squeeze=False)
+    figure, axes = plt.subplots(1, len(tables), figsize=(min(2.4 * len(tables) + 1.4, 8), 0.32 * len(names) + 1.2),
+                                sharey=True, squeeze=False)
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
         table = table.reindex(names)
         axis.barh(names, table["value"], height=0.65, color=[COLORS.get(name, BASELINE) for name in names],
@@ -74,8 +74,9 @@ def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequ
     figure.supxlabel(xlabel, fontsize=plt.rcParams["axes.labelsize"])
     shares = [axis for axis, title in zip(axes[0], tables, strict=True) if title not in plain]
     for axis in shares:
-        axis.set_xlim(min(a.get_xlim()[0] for a in shares), max(a.get_xlim()[1] for a in shares))
-        axis.xaxis.set_major_locator(MaxNLocator(5))
+        if not apart:
+            axis.set_xlim(min(a.get_xlim()[0] for a in shares), max(a.get_xlim()[1] for a in shares))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(PercentFormatter(1))
     axes[0, 0].invert_yaxis()
     return figure
@@ -138,50 +139,18 @@ def through_depth(networks: Mapping[str, pd.DataFrame], titles: Mapping[str, str
 
     Columns that stay within 0..1 in all networks have a linear axis, others a logarithmic one.
     """
-    figure, axes = plt.subplots(1, len(titles), figsize=(4.1 * len(titles), 3.1), squeeze=False)
+    figure, axes = plt.subplots(1, len(titles), figsize=(2.7 * len(titles), 2.9), squeeze=False)
     for axis, (column, title) in zip(axes[0], titles.items(), strict=True):
         for name, table in networks.items():
             series = table[column].replace(0, np.nan) if column != "distinct" else table[column]
             axis.plot(series.dropna().index, series.dropna(), marker="o", ms=2.5, lw=1.2, label=name)
-        axis.set(xlabel="layer, from the images (0)", title=title)
+        axis.set(xlabel="layer", title=title)
         if column == "distinct":
             axis.set_ylim(-0.03, 1.03)
         else:
             axis.set_yscale("log")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(networks), fontsize=8)
     return figure
-
-
-def first_steps(trainings: Mapping[str, FirstSteps], floor: float) -> Figure:
-    """Loss of each training's first steps over its gradients by layer in the first, middle and last of them.
-
-    ``floor`` is the loss of knowing nothing.
-    """
-    figure = plt.figure(figsize=(2.9 * len(trainings) + 0.5, 5))
-    grid = figure.add_gridspec(2, len(trainings))
-    above = figure.add_subplot(grid[0, :])
-    below: list[Axes] = []
-    for number, (name, training) in enumerate(trainings.items()):
-        loss = training.steps["loss"]
-        above.plot(loss.index, loss, marker="o", ms=3, lw=1.2, color=f"C{number}", label=name)
-        axis = figure.add_subplot(grid[1, number], sharey=below[0] if below else None)
-        rows = dict.fromkeys([1, (len(loss) + 1) // 2, len(loss)])
-        for shade, step in zip(np.linspace(0.35, 1, len(rows)), rows, strict=True):
-            gradient = training.gradients.loc[step].replace(0, np.nan).dropna()
-            axis.plot(gradient.index, gradient, color=f"C{number}", alpha=shade, lw=0.8 + shade, label=f"step {step}")
-        axis.set(title=name, xlabel="layer", yscale="log")
-        axis.tick_params(labelleft=not below)
-        axis.legend(fontsize=7)
-        below.append(axis)
-    above.axhline(floor, color=INK, ls=":", lw=1, label="knowing nothing")
-    above.set(xlabel="step", ylabel="loss of the batch", title="the same few images again and again")
-    above.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # it is a MaxNLocator
-    above.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    below[0].set_ylabel("RMS gradient of the weights")
-    return figure
-
-
-# --- notebook 04
 
 
 def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
@@ -313,7 +282,7 @@ def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str, classe
 def pair_verdicts(table: pd.DataFrame) -> Figure:
     """The rates of `confusions.pair_verdicts` with intervals, beside the two rates they are compared with."""
     settings = table["classes"].unique()
-    figure, axes = plt.subplots(1, len(settings), figsize=(5 * len(settings), 2.9), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(settings), figsize=(3.4 * len(settings) + 1, 2.9), sharey=True, squeeze=False)
     for axis, setting in zip(axes[0], settings, strict=True):
         rows = table[table["classes"] == setting].iloc[::-1]
         height = np.arange(len(rows))
@@ -355,7 +324,7 @@ def unseen_answers(table: pd.DataFrame) -> Figure:
 def heatmaps(tables: Mapping[str, pd.DataFrame], xlabel: str = "answered", ylabel: str = "true") -> Figure:
     """Tables of shares by the same classes side by side, in one colour scale 0..1, titled by their names."""
     size = len(next(iter(tables.values())))
-    figure, axes = plt.subplots(1, len(tables), figsize=((0.62 * size + 1) * len(tables) + 0.6, 0.5 * size + 1.4),
+    figure, axes = plt.subplots(1, len(tables), figsize=((0.5 * size + 0.5) * len(tables) + 0.9, 0.42 * size + 1.5),
                                 sharey=True, squeeze=False)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         sns.heatmap(100 * table, annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1,
@@ -405,13 +374,13 @@ def class_widths(table: pd.DataFrame) -> Figure:
 def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFrame) -> Figure:
     """The words' valence and arousal, 1..9, and the pairs of `embeddings.looks_and_meaning`, each in both its
     colours."""
-    figure, (plane, pairs) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=[1, 1.25])
+    figure, (plane, pairs) = plt.subplots(1, 2, figsize=(8.6, 4), width_ratios=[1, 1.5])
     names = list(dict.fromkeys([*table["first"], *table["second"]]))
     points = np.array([words[name] for name in names])
     dots = plane.scatter(*points.T, color=[COLORS[name] for name in names], s=70)
     plane.axvline(5, color=BASELINE, lw=0.8, ls=":")
     plane.axhline(5, color=BASELINE, lw=0.8, ls=":")
-    plane.set(xlabel="valence of the word (pleasant to the right)", ylabel="arousal of the word", xlim=(0.5, 10.5),
+    plane.set(xlabel="valence of the word", ylabel="arousal of the word", xlim=(0.5, 10.5),
               ylim=(1.8, 7.6), title="what the words mean")
     _label(plane, dots, names, 9)
     error = [table["look"] - table["look_low"], table["look_high"] - table["look"]]
@@ -419,8 +388,8 @@ def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFr
     dots = pairs.scatter(table["meaning"], table["look"], s=75, linewidth=3, zorder=3,
                          facecolor=table["first"].map(COLORS), edgecolor=table["second"].map(COLORS))
     pairs.margins(x=0.15, y=0.08)
-    pairs.set(xlabel="distance of the words", ylabel="distance of the class means, 95% interval",
-              title="looks, for the network, against meaning")
+    pairs.set(xlabel="distance of the words", ylabel="distance of the class means",
+              title="looks against meaning")
     _label(pairs, dots, list(table["first"] + ", " + table["second"]), 8)
     return figure
 

@@ -249,8 +249,10 @@ def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: 
     figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2, 0.48 * table.shape[0] + 1.1))
     sns.heatmap(table, annot=True, fmt=".1%" if percent else ".2f", cmap="Blues" if center is None else "RdBu_r",
                 center=center, vmin=floor, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
-    axis.set_title(title)
+    axis.set(title=title, xlabel="", ylabel="")
     axis.tick_params(length=0, rotation=0)
+    if max(len(str(name)) for name in table) > 10:  # beside each other they would run into each other
+        axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=20, ha="right", rotation_mode="anchor")
     return figure
 
 
