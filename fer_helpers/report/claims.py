@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from ..analysis import published
 from ..analysis.confusions import PAIRS, confusion_correlation, pair_verdicts, test_answers
@@ -451,6 +452,15 @@ def direction() -> Claim:
         "**The confusion had one direction.** In the published matrix of ResNet50, "
         f"{sum(rate.value for rate in there):.0%} of the happy faces are called fear or anger; of the fearful ones "
         f"{back.value:.0%} are called happy.", min(rate.low for rate in there) > 5 * back.high, "published outputs")
+
+
+def falls(runs: pd.DataFrame) -> Claim:
+    """Of `confusions.confusion_by_accuracy`: more accurate runs call fewer fearful faces happy."""
+    least, most = runs.iloc[0], runs.iloc[-1]
+    test = spearmanr(runs["accuracy"], runs["value"])
+    return Claim(f"**What is learned better is confused less.** From the least to the most accurate of {len(runs)} runs "
+                 f"the share of fearful faces called happy falls from {least['value']:.0%} to {most['value']:.0%}.",
+                 test.statistic < 0 and test.pvalue < 0.05)
 
 
 def repeated(study: Study) -> list[Claim]:

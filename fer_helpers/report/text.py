@@ -107,7 +107,7 @@ def difference(first: str, second: str, result: Comparison) -> str:
     gap, sign = result.difference, 1 if result.difference.value > 0 else -1
     low, high = sorted((100 * sign * gap.low, 100 * sign * gap.high))
     better, worse = (first, second) if sign > 0 else (second, first)
-    found = f"{100 * abs(gap.value):.1f} points [{low:.1f}, {high:.1f}], McNemar p = {result.p_value:.2g}"
+    found = f"{100 * abs(gap.value):.1f} points [{low:.1f}, {high:.1f}], McNemar {p_value(result.p_value)}"
     if result.p_value >= 0.05:
         return f"no difference can be shown between {better} and {worse} ({found})"
     return f"{better} is better than {worse} ({found})"
@@ -121,6 +121,11 @@ def estimate(row: pd.Series) -> str:
 def points(row: pd.Series) -> str:
     """A row's value, low and high as ``12.3 points [10.9, 13.8]``."""
     return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def p_value(value: float) -> str:
+    """As ``p = 0.012``, or ``p < 0.001``: how far below that it lies says nothing that the data could bear."""
+    return f"p = {value:.2g}" if value >= 0.001 else "p < 0.001"
 
 
 def data_name(source: str) -> str:
@@ -179,7 +184,7 @@ def leak_worth(name: str, leak: Leak) -> str:
              if gain.low <= 0 <= gain.high else
              f"copies {'raise' if gain.value > 0 else 'lower'} its test accuracy")
     changed = f"without the originals it changes by {_points(removal.difference, sign=-1)}"
-    return f"{name} is right on {listing(kinds)}; {score} ({_points(gain)}), and {changed}, p = {removal.p_value:.2g}"
+    return f"{name} is right on {listing(kinds)}; {score} ({_points(gain)}), and {changed}, {p_value(removal.p_value)}"
 
 
 def agreement(table: pd.DataFrame) -> str:
@@ -265,7 +270,7 @@ def rank_relation(x: str, y: str, x_values: Sequence[float], y_values: Sequence[
         f"{y} {'rises' if test.statistic > 0 else 'falls'} with {x}")
     few = 2 / math.factorial(count) > 0.05  # the p-value of a perfect order
     return (f"{verdict}: rank correlation {test.statistic:+z.2f} between {x} and {y} over {count} {of}, permutation "
-            f"p = {test.pvalue:.2g}" + (f" (so few {of} that even a perfect order has p = "
+            f"{p_value(test.pvalue)}" + (f" (so few {of} that even a perfect order has p = "
                                         f"{2 / math.factorial(count):.2g})" if few else ""))
 
 
@@ -432,9 +437,9 @@ def subgroups(table: pd.DataFrame) -> str:
     clear = table[table["p_holm"] < 0.05]
     if clear.empty:
         return (f"no difference found between the lowest and the highest group of {listing(table.index)} (smallest "
-                f"corrected p = {table['p_holm'].min():.2g})" if len(table) else "no property varies enough to compare")
+                f"corrected {p_value(table['p_holm'].min())})" if len(table) else "no property varies enough to compare")
     found = listing(f"{name} ({points(row)} from the lowest to the highest group, {row['images']:,.0f} images, "
-                    f"corrected p = {row['p_holm']:.2g})" for name, row in clear.iterrows())
+                    f"corrected {p_value(row['p_holm'])})" for name, row in clear.iterrows())
     rest = listing(name for name in table.index if name not in clear.index)
     return f"accuracy changes with {found}" + f"; no difference found for {rest}" * (len(clear) < len(table))
 

@@ -32,6 +32,11 @@ def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     return rise
 
 
+def optimizer_name(optimizer: str) -> str:
+    """What readers call an optimizer: ``optimizer_name("rmsprop") == "RMSprop"``."""
+    return {"sgd": "SGD", "adamw": "AdamW", "rmsprop": "RMSprop"}.get(optimizer, optimizer.capitalize())
+
+
 def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of ``config`` over all parameters; weight decay on those of two or more dimensions.
 

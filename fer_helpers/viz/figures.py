@@ -19,10 +19,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from ..analysis.dataset_statistics import Eigenfaces
 from ..analysis.label_errors import Suspects
 from ..analysis.published import MatrixComparison
-from ..analysis.training_dynamics import FirstSteps
 from ..data.emotions import REGIONS
 from ..experiments.learning_rates import RateRange
+from ..models.base import network_name
 from ..training.methods import OUTCOMES, method_label
+from ..training.optim import optimizer_name
 from .plots import gallery
 from .style import ACCENT, BASELINE, COLORS, INK
 
@@ -63,9 +64,9 @@ def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequ
                                 sharey=True, squeeze=False)
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
         table = table.reindex(names)
+        error = np.stack([table["value"] - table["low"], table["high"] - table["value"]])
         axis.barh(names, table["value"], height=0.65, color=[COLORS.get(name, BASELINE) for name in names],
-                  xerr=np.stack([table["value"] - table["low"], table["high"] - table["value"]]),
-                  error_kw={"lw": 1, "ecolor": INK})
+                  xerr=error if error.any() else None, error_kw={"lw": 1, "ecolor": INK})
         axis.axvline(0, color=INK, lw=0.8)
         axis.set_title(title)
         if baselines and title in baselines:
@@ -73,6 +74,8 @@ def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequ
     # One label for all: beside each other, long ones would run into each other.
     figure.supxlabel(xlabel, fontsize=plt.rcParams["axes.labelsize"])
     shares = [axis for axis, title in zip(axes[0], tables, strict=True) if title not in plain]
+    if not shares:
+        plt.setp(axes[0], xlim=(min(a.get_xlim()[0] for a in axes[0]), max(a.get_xlim()[1] for a in axes[0])))
     for axis in shares:
         if not apart:
             axis.set_xlim(min(a.get_xlim()[0] for a in shares), max(a.get_xlim()[1] for a in shares))
@@ -164,13 +167,13 @@ def rate_ranges(tests: Mapping[str, RateRange]) -> Figure:
         axis.plot(test.table.index, test.table["loss"], color=BASELINE, lw=0, marker=".", ms=4, label="one batch")
         axis.plot(test.table.index, test.table["smoothed"], color=ACCENT, label="running average")
         axis.axvline(test.suggested, color=COLORS["anger"], ls="--", lw=1.2, label="suggested")
-        axis.set(xscale="log", xlabel="learning rate", title=f"{name}: {test.suggested:.1g}")
+        axis.set(xscale="log", xlabel="learning rate", title=f"{optimizer_name(name)}: {test.suggested:.1g}")
         axis.minorticks_off()
     start = max(test.table["loss"].iloc[0] for test in tests.values())
     least = min(test.table["loss"].min() for test in tests.values())
     for axis in axes[:, 0]:
         axis.set(ylabel="loss", ylim=(0.9 * least, 2 * start - least))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -184,24 +187,24 @@ def validation_ceiling(hits: pd.DataFrame) -> Figure:
     axis.text(13, ceiling + 0.03, f"{ceiling:.0%}: fearful faces", ha="center", color=COLORS["fear"])
     axis.axhline(ceiling, color=COLORS["fear"], lw=1, ls="--")
     axis.plot(hits.index, hits["value"], marker="o", ms=5, color=COLORS["fear"], lw=1)
-    axis.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1),
-             title=f"No printed validation accuracy exceeds {ceiling:.0%}")
+    axis.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return figure
 
 
 def beside_published(found: Mapping[str, MatrixComparison], names: Mapping[str, str], classes: Sequence[str]) -> Figure:
-    """Published confusion matrices over reproduced ones, as rates; answers that neither gives are left out."""
+    """Published confusion matrices beside reproduced ones, as rates, a row a network; answers that neither gives are
+    left out."""
     answered = [number for number in range(len(classes))
                 if any(one.published[:, number].any() or one.reproduced[:, number].any() for one in found.values())]
-    figure, axes = plt.subplots(2, len(found), figsize=(2.75 * len(found) + 0.6, 5.4), sharex=True, sharey=True,
+    figure, axes = plt.subplots(len(found), 2, figsize=(7, 2.4 * len(found) + 0.7), sharex=True, sharey=True,
                                 squeeze=False)
-    for column, (arch, one) in zip(axes.T, found.items(), strict=True):
-        for axis, rates, what in zip(column, (one.published, one.reproduced), ("published", "again"), strict=True):
+    for row, (arch, one) in zip(axes, found.items(), strict=True):
+        for axis, rates, what in zip(row, (one.published, one.reproduced), ("published", "again"), strict=True):
             sns.heatmap(100 * pd.DataFrame(rates, classes, classes).iloc[:, answered], annot=True, fmt=".0f",
                         cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
             axis.set_title(f"{names[arch]}, {what}")
-            axis.set(xlabel="answered (%)" if what == "again" else "", ylabel="")
+            axis.set(xlabel="answered (%)" if axis in axes[-1] else "", ylabel="")
             axis.tick_params(length=0, rotation=0)
             axis.set_xticks(axis.get_xticks(), [classes[number] for number in answered], rotation=35, ha="right",
                             rotation_mode="anchor")
@@ -269,7 +272,8 @@ def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str, classe
     figure, axis = plt.subplots(figsize=(6.8, 3.6))
     for number, (arch, own) in enumerate(table.groupby("arch")):
         error = [own["value"] - own["low"], own["high"] - own["value"]]
-        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=5, lw=1, color=f"C{number}", label=arch)
+        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=5, lw=1, color=f"C{number}",
+                      label=network_name(arch))
     ends = np.array([table["accuracy"].min(), table["accuracy"].max()])
     axis.plot(ends, (1 - ends) / (classes - 1), color=INK, ls="--", lw=1, label="errors spread evenly")
     axis.set(xlabel="test accuracy", ylabel=f"{true} called {predicted}, 95% interval", ylim=(0, None))

@@ -79,7 +79,7 @@ def class_gallery(faces: FaceSet, per_class: int = 8, seed: int = 0) -> Figure:
     """Random faces, one row per class."""
     random = np.random.default_rng(seed)
     figure, axes = plt.subplots(len(faces.classes), per_class, squeeze=False,
-                                figsize=(0.95 * per_class + 1, 0.95 * len(faces.classes)))
+                                figsize=(0.78 * per_class + 1, 0.78 * len(faces.classes)))
     for axis in axes.flat:
         axis.set_axis_off()
     for label, (name, row) in enumerate(zip(faces.classes, axes, strict=True)):
@@ -97,7 +97,7 @@ def extremes(faces: FaceSet, given: np.ndarray, each: int = 5) -> Figure:
     ``given`` (N,) is the probability 0..1 that each image's own label got.
     """
     figure, axes = plt.subplots(len(faces.classes), 2 * each + 1, squeeze=False,
-                                figsize=(0.95 * (2 * each + 1) + 1, 1.12 * len(faces.classes)))
+                                figsize=(0.64 * (2 * each + 1) + 0.9, 0.8 * len(faces.classes)))
     for axis in axes.flat:
         axis.set_axis_off()
     for label, (name, row) in enumerate(zip(faces.classes, axes, strict=True)):
@@ -140,7 +140,7 @@ def mean_faces(faces: FaceSet) -> Figure:
     means = torch.stack([images[faces.labels == label].mean(0) for label in range(len(faces.classes))])
     differences = means - means.mean(0)
     reach = float(differences.abs().max())
-    figure, axes = plt.subplots(2, len(faces.classes), figsize=(1.3 * len(faces.classes), 2.9), squeeze=False)
+    figure, axes = plt.subplots(2, len(faces.classes), figsize=(1.1 * len(faces.classes), 2.6), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for number, name in enumerate(faces.classes):
@@ -152,7 +152,7 @@ def mean_faces(faces: FaceSet) -> Figure:
 
 def distributions(table: pd.DataFrame, values: Sequence[str], by: str = "class") -> Figure:
     """Box plots (whiskers at 5% and 95%) of each column of ``values``, a box per emotion in column ``by``."""
-    figure, axes = plt.subplots(1, len(values), figsize=(3.6 * len(values), 2.8), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(values), figsize=(2.4 * len(values) + 0.6, 2.6), sharey=True, squeeze=False)
     names = [name for name in COLORS if name in set(table[by])]
     for axis, value in zip(axes[0], values, strict=True):
         sns.boxplot(table, x=value, y=by, order=names, hue=by, hue_order=names, palette=COLORS, ax=axis,
@@ -163,7 +163,8 @@ def distributions(table: pd.DataFrame, values: Sequence[str], by: str = "class")
 
 def history(table: pd.DataFrame, best_epoch: int, majority: float) -> Figure:
     """Loss, accuracy, learning rate and gradient norm per epoch of one run, the chosen epoch marked."""
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.7))
+    figure, panels = plt.subplots(2, 2, figsize=(7.4, 4.6))
+    axes = panels.ravel()
     for axis, what in zip(axes[:2], ("loss", "accuracy"), strict=True):
         axis.plot(table["epoch"], table[f"train_{what}"], color=BASELINE, marker="o", ms=3, label="train, augmented")
         axis.plot(table["epoch"], table[f"val_{what}"], color=ACCENT, marker="o", ms=3, label="validation")
