@@ -37,8 +37,9 @@ else:
     }, extra="lab")
 
 __all__ = [
-    "REPORTED", "answer_tables", "attribute", "attribution_by_region", "class_distances", "compare_all", "confusion_by_accuracy",
-    "confusion_correlation", "corruption_errors", "doubtful_labels", "eigenface_regression", "failure_types",
-    "first_steps", "human_agreement", "image_statistics", "looks_and_meaning", "measure_leak", "over_seeds",
+    "REPORTED", "answer_tables", "attribute", "attribution_by_region", "class_distances", "compare_all",
+    "confusion_by_accuracy", "confusion_correlation", "corruption_errors", "doubtful_labels", "eigenface_regression",
+    "failure_types", "first_steps", "human_agreement", "image_statistics", "looks_and_meaning", "measure_leak",
+    "over_seeds",
     "pair_verdicts", "rate_changes", "region_importance", "same_errors", "seed_differences", "separation",
 ]

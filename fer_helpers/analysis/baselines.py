@@ -5,6 +5,7 @@ Functions take sets and features (float32, a row per image) and return arrays, t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -22,7 +23,7 @@ from sklearn.svm import LinearSVC
 
 from ..data.faceset import FaceSet
 from ..files import FerError
-from ..metrics.evaluation import compare
+from ..metrics.evaluation import compare, evaluate
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:
@@ -104,6 +105,17 @@ def classical_baselines(faces: FaceSet, statistics: np.ndarray, gradients: np.nd
               "HOG + linear SVM": (hog_svm(seed=seed), gradients)}
     return {name: predict(model, features, faces, faces.split == "train", faces.split == "test")
             for name, (model, features) in baselines.items()}
+
+
+def floor_table(probs: Mapping[str, np.ndarray], faces: FaceSet) -> pd.DataFrame:
+    """Test accuracy of several methods' ``probs`` (N, C), by name, with a bootstrap interval: floor (the name),
+    test_accuracy, test_low, test_high, majority (of always answering train's most frequent class), classes."""
+    labels, common = faces.only("test").labels.numpy(), int(faces.only("train").labels.bincount().argmax())
+    rows = []
+    for name, found in probs.items():
+        scores = evaluate(labels, found, faces.classes, common)
+        rows.append((name, *vars(scores.accuracy).values(), scores.majority.value, len(faces.classes)))
+    return pd.DataFrame(rows, columns=["floor", "test_accuracy", "test_low", "test_high", "majority", "classes"])
 
 
 def compare_all(correct: dict[str, np.ndarray]) -> pd.DataFrame:

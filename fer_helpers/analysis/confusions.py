@@ -17,48 +17,13 @@ from scipy.stats import binomtest, fisher_exact, rankdata
 from ..data.faceset import FaceSet
 from ..files import FerError
 from ..metrics.evaluation import Evaluation
-from ..metrics.intervals import BOOTSTRAPS, Estimate, bootstrap_mean, difference, holm, percentiles, wilson
+from ..metrics.intervals import BOOTSTRAPS, Estimate, difference, holm, percentiles, wilson
 from .baselines import eigenface_regression, pixels, predict, unit_rater
-from .dataset_statistics import action_unit_means, human_agreement, mean_shares
+from .dataset_statistics import human_agreement
 from .run_comparison import answer_tables, over_seeds
 
 #: The pairs that the original study called ambiguous.
 PAIRS = (("fear", "happiness"), ("anger", "happiness"))
-
-
-def class_similarity(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Cosine similarity −1..1 between the mean embeddings of the classes, measured from the mean of all of them."""
-    centers = np.stack([embedded[labels == number].mean(0) for number in range(len(classes))])
-    centers = centers - centers.mean(0)
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    return pd.DataFrame(centers @ centers.T, index=list(classes), columns=list(classes))
-
-
-def pair_evidence(scores: Evaluation, faces: FaceSet) -> pd.DataFrame:
-    """Per pair of classes: how often the network confuses them, and how similar they are without any network.
-
-    Returns
-    -------
-    Data frame indexed by "a and b", most confused first: ``confusion`` (mean of the rates a → b and b → a), and one
-    column of evidence: "action units drawn" (cosine similarity of the classes' mean intensities), "human votes"
-    (mean of the vote shares a → b and b → a) or, where neither is known, "mean faces" (correlation of pixels).
-    """
-    if faces.action_units is not None:
-        source, units = "action units drawn", action_unit_means(faces).to_numpy()
-        norm = np.linalg.norm(units, axis=1).clip(1e-9)
-        similar = (units @ units.T) / norm[:, None] / norm
-    elif faces.votes is not None:
-        source = "human votes"
-        votes = mean_shares(faces.vote_shares().numpy(), faces.labels.numpy(), faces.classes).to_numpy()
-        similar = (votes + votes.T) / 2
-    else:
-        source, images = "mean faces", faces.images.flatten(1).float()
-        similar = np.corrcoef([images[faces.labels == number].mean(0).numpy() for number in range(len(faces.classes))])
-    rates = scores.confusion / scores.confusion.sum(1, keepdims=True).clip(1)
-    rows = {f"{first} and {scores.classes[b]}": ((rates[a, b] + rates[b, a]) / 2, similar[a, b])
-            for a, first in enumerate(scores.classes) for b in range(a + 1, len(scores.classes))}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["confusion", source])
-    return table.sort_values("confusion", ascending=False)
 
 
 def pair_verdicts(settings: Mapping[int, Evaluation], pairs: tuple[tuple[str, str], ...] = PAIRS) -> pd.DataFrame:
@@ -123,12 +88,6 @@ def test_answers(predictions: pd.DataFrame) -> tuple[list[str], np.ndarray, np.n
     classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
     labels, answered = (rows[column].map(classes.index).to_numpy(int) for column in ("true", "predicted"))
     return list(rows["id"]), labels, np.eye(len(classes))[answered]
-
-
-def own_share(shares: np.ndarray, labels: np.ndarray) -> Estimate:
-    """How much of an observer's answers, 0..1, goes to an image's own class; images with NaN are left out."""
-    own = shares[np.arange(len(labels)), labels]
-    return bootstrap_mean(own[~np.isnan(own)])
 
 
 def confusion_correlation(first: np.ndarray, second: np.ndarray, labels: np.ndarray, bootstraps: int = BOOTSTRAPS,
@@ -232,6 +191,15 @@ def confusion_by_accuracy(runs: pd.DataFrame, true: str = "fear", predicted: str
         rows[name] = {"arch": run.config.arch, "accuracy": scores.accuracy.value, **vars(rate),
                       "images": int(scores.confusion[scores.classes.index(true)].sum())}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run_id").sort_values("accuracy")
+
+
+def outcomes_by_accuracy(outcomes: pd.DataFrame, true: str = "fear", predicted: str = "happiness") -> pd.DataFrame:
+    """`confusion_by_accuracy` of ways to learn: of `methods.compare_methods` with the columns network and arch, a row
+    each, whose values are means over seeds."""
+    rates = outcomes[outcomes["outcome"] == f"{true} → {predicted}"].set_index(["network", "method"])
+    accuracy = outcomes[outcomes["outcome"] == "accuracy"].set_index(["network", "method"])["value"]
+    table = rates.assign(accuracy=accuracy)[["arch", "accuracy", "value", "low", "high", "images"]]
+    return table.set_axis([f"{network}: {method}" for network, method in table.index]).sort_values("accuracy")
 
 
 def unseen_answers(runs: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 from sklearn.metrics import pairwise_distances, silhouette_samples
-from sklearn.neighbors import NearestNeighbors
-
-from ..files import FerError
-from ..metrics.intervals import holm
 
 #: Mean valence and arousal, 1..9, that about twenty people each gave to the words that name the classes (Warriner,
 #: Kuperman & Brysbaert 2013, doi:10.3758/s13428-012-0314-x): the axes of Russell's circumplex (1980). They rate words,
@@ -81,55 +74,10 @@ def looks_and_meaning(embedded: np.ndarray, labels: np.ndarray, classes: tuple[s
         "look_rank_high": np.ceil(rank_ends[1]).astype(int), "meaning_rank": rankdata(meaning, "ordinal")})
 
 
-def neighbour_shares(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...],
-                     neighbours: int = 10) -> np.ndarray:
-    """float64 (N, C): the classes of each image's nearest ``neighbours`` (Euclidean, itself left out), an observer."""
-    if len(embedded) <= neighbours:
-        raise FerError(f"neighbours={neighbours} needs more than {len(embedded)} images")
-    near = NearestNeighbors(n_neighbors=neighbours).fit(embedded).kneighbors(return_distance=False)
-    return np.asarray((labels[near][:, :, None] == np.arange(len(classes))).mean(1))
-
-
 def word_distances(classes: tuple[str, ...]) -> pd.DataFrame:
     """Euclidean distance of the classes' words in the plane of `VALENCE_AROUSAL`."""
     points = np.array([VALENCE_AROUSAL[name] for name in classes])
     return pd.DataFrame(pairwise_distances(points), index=list(classes), columns=list(classes))
-
-
-def confusion_distances(confusion: pd.DataFrame) -> pd.DataFrame:
-    """1 minus the mean of the rates a → b and b → a: pairs that are often confused are close."""
-    rates = confusion.to_numpy()
-    return pd.DataFrame(1 - (rates + rates.T) / 2, index=confusion.index, columns=confusion.columns)
-
-
-def mantel(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Do distances between classes agree? Every two of ``tables`` (C, C), by Mantel's test (1967).
-
-    Spearman's rank correlation over the C (C − 1) / 2 pairs of classes; its two-sided p-value is exact, from all C!
-    ways of naming the classes of one table, because pairs that share a class are not independent.
-
-    Returns
-    -------
-    Data frame: first, second, rho, p_value, p_adjusted (Holm over the rows), pairs, and ``detectable``: the smallest
-    absolute rho that would have had p < 0.05 (NaN where none could: with three classes).
-    """
-    size = len(next(iter(tables.values())))
-    upper = np.triu_indices(size, 1)
-    orders = np.array(list(itertools.permutations(range(size))))
-    rows = []
-    for first, second in itertools.combinations(tables, 2):
-        rank = rankdata(tables[first].to_numpy()[upper])
-        drawn = rankdata(tables[second].to_numpy()[orders[:, upper[0]], orders[:, upper[1]]], axis=1)
-        rank, drawn = rank - rank.mean(), drawn - drawn.mean(1, keepdims=True)
-        rho = drawn @ rank / np.sqrt((rank @ rank) * (drawn ** 2).sum(1)).clip(1e-9)
-        strength = np.sort(np.abs(rho))[::-1]
-        # Of equal values all count; the tolerance keeps rounding from splitting them.
-        p_values = np.searchsorted(-strength, -strength + 1e-9, side="right") / len(rho)
-        reached = strength[p_values < 0.05]
-        rows.append((first, second, rho[0], (strength >= abs(rho[0]) - 1e-9).mean(),
-                     reached[-1] if len(reached) else np.nan))
-    table = pd.DataFrame(rows, columns=["first", "second", "rho", "p_value", "detectable"])
-    return table.assign(p_adjusted=holm(table["p_value"].to_numpy()), pairs=len(upper[0]))
 
 
 def _resampled(embedded: np.ndarray, labels: np.ndarray, size: int, bootstraps: int,

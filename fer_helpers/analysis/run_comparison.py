@@ -44,8 +44,8 @@ def seed_differences(runs: pd.DataFrame, first: str, second: str, split: str = "
 
 
 def answer_tables(runs: pd.DataFrame, split: str = "test") -> dict[str, list[pd.DataFrame]]:
-    """The answers of a `runs.run_table`: by `base.network_name` of the architecture, a table a run, indexed by image id,
-    with the columns of `runs.Run.predictions`."""
+    """The answers of a `runs.run_table`: by `base.network_name` of the architecture, a table a run, indexed by image
+    id, with the columns of `runs.Run.predictions`."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for run in runs["run"]:
         rows = run.predictions[run.predictions["split"] == split].set_index("id")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,37 +148,6 @@ def begin_training(config: TrainConfig, faces: FaceSet) -> Iterator[tuple[Traine
                           current_context())
         trainer.model.train()
         yield trainer, batches()
-
-
-def sharpness(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, iterations: int = 30,
-              tolerance: float = 0.01, seed: int = 0) -> float:
-    """Largest eigenvalue of the Hessian of the cross-entropy, over uint8 images (N, 48, 48) and int64 labels.
-
-    Power iteration on Hessian-vector products (Pearlmutter 1994; Yao et al. 2020, arXiv:1912.07145), in evaluation
-    mode. Gradient descent at rate η is unstable where it exceeds 2 / η (Cohen et al. 2021, arXiv:2103.00065). What is
-    found is the eigenvalue of largest magnitude: a negative one says that the network is not near a minimum.
-
-    Parameters
-    ----------
-    iterations : at most so many products; ``tolerance`` is the relative change that ends them earlier.
-    """
-    model = copy.deepcopy(model).eval()
-    parameters = list(model.parameters())
-    loss = F.cross_entropy(model(normalise(images)), labels)
-    gradients = torch.autograd.grad(loss, parameters, create_graph=True)
-    generator, value = torch.Generator().manual_seed(seed), 0.0
-    vector: Sequence[torch.Tensor] = [torch.randn(p.shape, generator=generator) for p in parameters]
-    for _ in range(iterations):
-        norm = math.sqrt(sum(v.pow(2).sum().item() for v in vector))
-        if not norm:
-            return 0.0
-        vector = [v / norm for v in vector]
-        product = torch.autograd.grad(gradients, parameters, vector, retain_graph=True)
-        before, value = value, sum((v * h).sum().item() for v, h in zip(vector, product, strict=True))
-        if abs(value - before) <= tolerance * abs(value):
-            break
-        vector = product
-    return value
 
 
 def _weighted_layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:

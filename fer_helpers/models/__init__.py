@@ -18,4 +18,6 @@ else:
         "prototypes": "text_embeddings",
     })
 
-__all__ = ["HEADS", "Network", "create_model", "list_models", "model_table", "network_name", "prototypes", "register_model"]
+__all__ = [
+    "HEADS", "Network", "create_model", "list_models", "model_table", "network_name", "prototypes", "register_model",
+]

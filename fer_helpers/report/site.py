@@ -291,7 +291,9 @@ def prepare(notebook: NotebookNode) -> None:
                 cell.metadata["mystnb"] = {"image": {"alt": text, "classes": figure or "faces"}}
             if figure == "caption":
                 number += 1
-                kind, rest = re.fullmatch(r"(?:\*\*(.*?)\.\*\*)? ?(.*)", data["text/markdown"], re.DOTALL).groups("")
+                kind, rest = "", data["text/markdown"]
+                if said := re.match(r"\*\*(.*?)\.\*\* ", rest):
+                    kind, rest = said[1], rest[said.end():]
                 badge = f'<span class="badge">{kind}</span> ' * bool(kind)
                 data["text/markdown"] = f'<div class="caption">\n\n**Figure {number}.** {badge}{rest}\n\n</div>'
     if notebook.cells:

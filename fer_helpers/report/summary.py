@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..analysis.confusions import confusion_by_accuracy
 from ..analysis.published import published_rate
 from ..experiments.notebooks import find_notebooks
 from ..experiments.reproduction import NAMES, compare_with_published, way_out
@@ -83,17 +82,17 @@ def _methods() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def figure() -> Figure:
-    """Accuracy and the share of fearful faces called happy, a point a recorded run of six classes."""
-    table = confusion_by_accuracy(all_runs(6))
-    return set_title(figures.confusion_by_accuracy(table, *PAIR, classes=6),
-                    f"{PAIR[0]} called {PAIR[1]}, by accuracy: {len(table)} runs on photographs")
+    """Accuracy and the share of fearful faces called happy, a point a recorded training of six classes."""
+    table = claims.by_accuracy()
+    return set_title(figures.confusion_by_accuracy(table, *PAIR),
+                     f"Learned better, confused less: {PAIR[0]} called {PAIR[1]} by {len(table)} trainings")
 
 
 def markdown() -> str:
     """`sentences` as a list, `comparison` as a table, and `remedies`."""
     found = sentences()  # first: it says what to do where nothing is recorded
     majority = next(iter(all_runs(6)["run"])).metrics["test"].majority
-    return "\n".join([*(f"- {text}" for text in found), "", _table(comparison()), "",
+    return "\n".join([*(f"- {text}" for text in found), "", narrative.table(comparison()), "",
                       f"Always answering happiness is right on {majority.percent}.", "", remedies()])
 
 
@@ -101,12 +100,7 @@ def verdicts(link: str = "{}") -> str:
     """The study's claims and what became of each, as a table in Markdown; ``link`` makes the address of a notebook of
     its file name."""
     files = {path.name[:2]: path.name for path in find_notebooks(home() / "notebooks")}
-    return _table(pd.DataFrame([{
+    return narrative.table(pd.DataFrame([{
         "The study": verdict.said, "Its outputs": verdict.published,
         "Here": f"**{verdict.word.capitalize()}.** {verdict.claim.number}" if verdict.claim.holds else verdict.claim,
         "": f"[{verdict.notebook}]({link.format(files[verdict.notebook])})"} for verdict in claims.verdicts()]))
-
-
-def _table(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.values.tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

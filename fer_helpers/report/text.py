@@ -123,6 +123,13 @@ def points(row: pd.Series) -> str:
     return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
+def table(frame: pd.DataFrame) -> str:
+    """A data frame of texts and numbers as a table in Markdown, its index left out; all columns but the first are set
+    to the right."""
+    lines = [list(frame.columns), [":--", *["--:"] * (frame.shape[1] - 1)], *frame.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def p_value(value: float) -> str:
     """As ``p = 0.012``, or ``p < 0.001``: how far below that it lies says nothing that the data could bear."""
     return f"p = {value:.2g}" if value >= 0.001 else "p < 0.001"
@@ -437,7 +444,8 @@ def subgroups(table: pd.DataFrame) -> str:
     clear = table[table["p_holm"] < 0.05]
     if clear.empty:
         return (f"no difference found between the lowest and the highest group of {listing(table.index)} (smallest "
-                f"corrected {p_value(table['p_holm'].min())})" if len(table) else "no property varies enough to compare")
+                f"corrected {p_value(table['p_holm'].min())})" if len(table)
+                else "no property varies enough to compare")
     found = listing(f"{name} ({points(row)} from the lowest to the highest group, {row['images']:,.0f} images, "
                     f"corrected {p_value(row['p_holm'])})" for name, row in clear.iterrows())
     rest = listing(name for name in table.index if name not in clear.index)

@@ -8,6 +8,7 @@ from ..files import hand_on
 if TYPE_CHECKING:
     from .config import TrainConfig
     from .methods import METHODS, OUTCOMES, compare_methods, configure, with_method
+    from .optim import optimizer_name
     from .prediction import choose_device, choose_precision, embed, predict_logits
     from .runs import (
         Run,
@@ -29,6 +30,7 @@ else:
         "TrainConfig": "config",
         "METHODS": "methods", "OUTCOMES": "methods", "compare_methods": "methods", "configure": "methods",
         "with_method": "methods",
+        "optimizer_name": "optim",
         "choose_device": "prediction", "choose_precision": "prediction", "embed": "prediction",
         "predict_logits": "prediction",
         "Run": "runs", "compare_runs": "runs", "default_store": "runs", "load_runs": "runs", "markdown_table": "runs",
@@ -42,6 +44,6 @@ else:
 __all__ = [
     "METHODS", "OUTCOMES", "Diverged", "Fitted", "Run", "TrainConfig", "choose_device", "choose_precision",
     "compare_methods", "compare_runs", "configure", "default_store", "embed", "fit", "load_or_train", "load_runs",
-    "markdown_table", "notebook_parameters", "predict_logits", "prepare_faces", "record_run", "recorded_runs",
-    "results_folder", "run_table", "train_run", "with_method",
+    "markdown_table", "notebook_parameters", "optimizer_name", "predict_logits", "prepare_faces", "record_run",
+    "recorded_runs", "results_folder", "run_table", "train_run", "with_method",
 ]

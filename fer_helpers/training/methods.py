@@ -117,13 +117,6 @@ def configure(settings: Mapping[str, Any]) -> TrainConfig:
     return with_method(TrainConfig.from_dict(rest), method)
 
 
-def overview() -> pd.DataFrame:
-    """Every method: direction, and its settings as text. Indexed by method."""
-    rows = {name: (method.direction, ", ".join(f"{key}={value}" for key, value in method.settings.items()))
-            for name, method in METHODS.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["direction", "settings"]).rename_axis("method")
-
-
 def trials(method: str) -> list[tuple[dict[str, Any], float]]:
     """Eight ways to set a method: its strength (or label smoothing) and a factor of the learning rate.
 

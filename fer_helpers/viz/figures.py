@@ -14,10 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..analysis.dataset_statistics import Eigenfaces
-from ..analysis.label_errors import Suspects
 from ..analysis.published import MatrixComparison
 from ..data.emotions import REGIONS
 from ..experiments.learning_rates import RateRange
@@ -85,56 +84,7 @@ def bar_panels(tables: Mapping[str, pd.DataFrame], xlabel: str = "", plain: Sequ
     return figure
 
 
-def suspect_ranking(flipped: np.ndarray, suspects: Suspects, by_class: pd.DataFrame) -> Figure:
-    """How many of the most suspect labels had been changed on purpose, and how many of the changed ones of each class
-    were flagged (``by_class``: value, low, high)."""
-    hits = np.cumsum(flipped[np.argsort(suspects.quality, kind="stable")])
-    first, flagged = np.arange(1, len(hits) + 1), int(suspects.flagged.sum())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3), width_ratios=[1.25, 1])
-    left.plot(first, hits / first, color=ACCENT, lw=1.5)
-    left.axhline(flipped.mean(), color=INK, ls="--", lw=1, label="flagging at random")
-    left.axvline(flagged, color=BASELINE, ls=":", lw=1.5, label=f"where confident learning stops ({flagged:,})")
-    left.set(xscale="log", xlim=(10, len(hits)), ylim=(0, 1), xlabel="labels checked, the most suspect first",
-             title="share of checked labels that were changed")
-    right.barh(list(by_class.index), by_class["value"], height=0.65, color=[COLORS[name] for name in by_class.index],
-               xerr=np.stack([by_class["value"] - by_class["low"], by_class["high"] - by_class["value"]]),
-               error_kw={"lw": 1, "ecolor": INK})
-    right.set(title="changed labels that are flagged, by true class", xlim=(0, 1))
-    right.invert_yaxis()
-    left.yaxis.set_major_formatter(PercentFormatter(1))
-    right.xaxis.set_major_formatter(PercentFormatter(1))
-    left.legend(fontsize=8)
-    return figure
-
-
 # --- notebook 03
-
-
-def against(table: pd.DataFrame, costs: Mapping[str, str], label: str, split: str = "test", title: str = "") -> Figure:
-    """Accuracy with its interval against each of ``costs`` (column: name of the axis), on logarithmic axes.
-
-    ``label`` is the column that names the rows of ``table``; rows of one name share a colour and are named once.
-    """
-    figure, axes = plt.subplots(1, len(costs), figsize=(3.5 * len(costs), 3.1), sharey=True, squeeze=False)
-    names = list(dict.fromkeys(table[label]))
-    for axis, (column, cost) in zip(axes[0], costs.items(), strict=True):
-        for number, name in enumerate(names):
-            own = table[table[label] == name]
-            value, low, high = (own[f"{split}_{part}"].to_numpy() for part in ("accuracy", "low", "high"))
-            axis.errorbar(own[column], value, yerr=[value - low, high - value], fmt="o", ms=5, capsize=3, lw=1,
-                          color=f"C{number}", label=name)
-        if "majority" in table:
-            axis.axhline(table["majority"].iloc[0], color=INK, ls="--", lw=1)
-        axis.set(xscale="log", xlabel=cost)
-        if table[column].max() < 20 * table[column].min():  # within so little the powers of ten name hardly a point
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.margins(x=0.15)
-    axes[0, 0].set(ylabel=f"{split} accuracy, 95% interval", title=title)
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), fontsize=8)
-    return figure
 
 
 def through_depth(networks: Mapping[str, pd.DataFrame], titles: Mapping[str, str]) -> Figure:
@@ -264,22 +214,17 @@ def way_out(tables: Mapping[str, pd.DataFrame], directions: Sequence[tuple[str, 
 # --- notebook 05
 
 
-def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str, classes: int) -> Figure:
-    """A point a run of `confusions.confusion_by_accuracy`, with its interval, coloured by architecture.
-
-    The dashed line is where a network lies whose errors on a class fall evenly on the others.
-    """
+def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str) -> Figure:
+    """A point a row of `confusions.confusion_by_accuracy`, with its interval, coloured by architecture."""
     figure, axis = plt.subplots(figsize=(6.8, 3.6))
     for number, (arch, own) in enumerate(table.groupby("arch")):
         error = [own["value"] - own["low"], own["high"] - own["value"]]
-        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=5, lw=1, color=f"C{number}",
+        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=4, lw=0.8, color=f"C{number}",
                       label=network_name(arch))
-    ends = np.array([table["accuracy"].min(), table["accuracy"].max()])
-    axis.plot(ends, (1 - ends) / (classes - 1), color=INK, ls="--", lw=1, label="errors spread evenly")
-    axis.set(xlabel="test accuracy", ylabel=f"{true} called {predicted}, 95% interval", ylim=(0, None))
+    axis.set(xlabel="test accuracy", ylabel=f"{true} called {predicted}", ylim=(0, None))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=9)
     return figure
 
 
@@ -357,24 +302,6 @@ def rate_changes(table: pd.DataFrame, lower: str, upper: str) -> Figure:
     return figure
 
 
-def class_widths(table: pd.DataFrame) -> Figure:
-    """Intra- over inter-class spread and silhouette of each class: the table of `embeddings.separation`."""
-    rows = table.iloc[::-1]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 0.36 * len(rows) + 1.1), sharey=True)
-    for axis, name, zero, title in ((axes[0], "ratio", 1, "width of the class / distance to the others"),
-                                    (axes[1], "silhouette", 0, "silhouette")):
-        value = rows[name].to_numpy()
-        axis.errorbar(value, np.arange(len(rows)), fmt="none", ecolor=INK, capsize=3, lw=1,
-                      xerr=[value - rows[f"{name}_low"], rows[f"{name}_high"] - value])
-        axis.scatter(value, np.arange(len(rows)), color=[COLORS.get(name, INK) for name in rows.index], s=45, zorder=3)
-        axis.axvline(zero, color=INK, ls=":", lw=1)
-        axis.set(title=title, ylim=(-0.6, len(rows) - 0.4))
-    axes[0].set_yticks(np.arange(len(rows)), rows.index)
-    axes[0].set_xlabel("right of the line: wider than the distance")
-    axes[1].set_xlabel("left of the line: closer to another class")
-    return figure
-
-
 def looks_and_meaning(words: Mapping[str, tuple[float, float]], table: pd.DataFrame) -> Figure:
     """The words' valence and arousal, 1..9, and the pairs of `embeddings.looks_and_meaning`, each in both its
     colours."""
@@ -407,24 +334,6 @@ def _label(axis: Axes, dots: PathCollection, names: Sequence[str], size: float) 
     adjust_text([axis.text(x, y, name, fontsize=size) for (x, y), name in zip(points, names, strict=True)],
                 objects=dots, ax=axis, expand=(1.05, 1.3), force_text=(0.2, 0.4), force_static=(0.5, 0.8),
                 arrowprops={"arrowstyle": "-", "color": BASELINE, "lw": 0.7})
-
-
-def distance_agreement(table: pd.DataFrame) -> Figure:
-    """The rank correlations of `embeddings.mantel` as a triangle, each with its p-value after Holm."""
-    names = list(dict.fromkeys([*table["first"], *table["second"]]))
-    values, notes = (pd.DataFrame(fill, index=names[1:], columns=names[:-1]) for fill in (np.nan, ""))
-    for row in table.itertuples():
-        values.loc[row.second, row.first] = row.rho
-        notes.loc[row.second, row.first] = f"{row.rho:+z.2f}\np = {row.p_adjusted:.2g}"
-    figure, axis = plt.subplots(figsize=(1.5 * len(names) + 1, 0.75 * len(names) + 0.8))
-    sns.heatmap(values, annot=notes, fmt="", cmap="RdBu_r", vmin=-1, vmax=1, cbar=False, linewidths=1, ax=axis,
-                annot_kws={"fontsize": 9})
-    wrapped = [name.replace(" of ", " of\n", 1).replace(" told", "\ntold") for name in names]
-    axis.set_xticklabels(wrapped[:-1], rotation=0, fontsize=8)
-    axis.set_yticklabels(wrapped[1:], rotation=0, fontsize=8)
-    axis.set_title("rank correlation of the distances between classes (p after Holm)")
-    axis.tick_params(length=0)
-    return figure
 
 
 # --- notebook 06

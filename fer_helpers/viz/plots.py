@@ -38,7 +38,7 @@ def show(figure: Figure, title: str, caption: str, faces: bool = False) -> None:
     images and what to look at. Both stand beside the picture as its text, for who cannot see it. ``faces`` says that
     pictures of faces are in it, whose grey a page must not turn round where it is read in the dark.
     """
-    from IPython.display import Markdown, display
+    from IPython.display import Markdown, display  # here: only notebooks have it
 
     image, title = io.BytesIO(), title[:1].upper() + title[1:]
     set_title(figure, title).savefig(image, bbox_inches="tight", format="png")
@@ -121,7 +121,7 @@ def class_balance(faces: FaceSet) -> Figure:
     """Images per class in each split, as shares of the split."""
     counts = faces.counts()
     counts = counts.loc[:, counts.sum() > 0]
-    figure, axes = plt.subplots(1, len(counts.columns), figsize=(4.2 * len(counts.columns), 2.6), sharey=True,
+    figure, axes = plt.subplots(1, len(counts.columns), figsize=(3.2 * len(counts.columns) + 1, 2.6), sharey=True,
                                 squeeze=False)
     for axis, split in zip(axes[0], counts.columns, strict=True):
         share = counts[split] / counts[split].sum()
@@ -181,7 +181,7 @@ def history(table: pd.DataFrame, best_epoch: int, majority: float) -> Figure:
 
 def confusion(scores: Evaluation, title: str = "") -> Figure:
     """Row-normalised confusion matrix; each cell shows its share and, smaller, the 95% interval and the count."""
-    figure, axis = plt.subplots(figsize=(1.1 * len(scores.classes) + 1.6, 0.92 * len(scores.classes) + 0.9))
+    figure, axis = plt.subplots(figsize=(0.92 * len(scores.classes) + 1.3, 0.78 * len(scores.classes) + 0.9))
     draw_confusion(axis, scores)
     axis.set_title(title or f"{scores.count:,} images, accuracy {scores.accuracy}")
     return figure
@@ -199,29 +199,13 @@ def draw_confusion(axis: Axes, scores: Evaluation, detail: bool = True) -> None:
                   fontsize=10 if detail else 8)
         if detail:
             axis.text(column, row + 0.24, f"{100 * low[row, column]:.0f}–{100 * high[row, column]:.0f}%\n"
-                      f"n={scores.confusion[row, column]}", ha="center", va="center", color=ink, fontsize=6.5)
+                      f"n={scores.confusion[row, column]}", ha="center", va="center", color=ink, fontsize=6.8)
     ticks = range(len(scores.classes))
     axis.set_xticks(ticks, scores.classes, rotation=35, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, scores.classes)
     axis.set(xlabel="predicted", ylabel="true")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-
-
-def confused_pairs(pairs: pd.DataFrame, top: int = 12, floor: float | None = None,
-                   title: str = "most frequent confusions") -> Figure:
-    """The most frequent confusions with intervals; ``pairs`` is `Evaluation.confusions`, ``floor`` a reference rate."""
-    top_pairs = pairs.head(top).iloc[::-1]
-    figure, axis = plt.subplots(figsize=(7, 0.3 * len(top_pairs) + 1))
-    names = [f"{true} → {predicted}" for true, predicted in zip(top_pairs["true"], top_pairs["predicted"], strict=True)]
-    error = np.stack([top_pairs["rate"] - top_pairs["low"], top_pairs["high"] - top_pairs["rate"]])
-    axis.barh(names, top_pairs["rate"], xerr=error, color=[COLORS[name] for name in top_pairs["true"]],
-              error_kw={"lw": 1, "ecolor": INK}, height=0.7)
-    if floor is not None:
-        axis.axvline(floor, color=INK, ls=":", lw=1)
-    axis.set(xlabel="share of the true class, 95% interval", title=title)
-    axis.xaxis.set_major_formatter(PercentFormatter(1))
-    return figure
 
 
 def accuracies(table: pd.DataFrame, label: str, split: str = "test") -> Figure:
@@ -253,7 +237,8 @@ def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: 
     axis.set(title=title, xlabel="", ylabel="")
     axis.tick_params(length=0, rotation=0)
     if max(len(str(name)) for name in table) > 10:  # beside each other they would run into each other
-        axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=20, ha="right", rotation_mode="anchor")
+        names = [str(name) for name in table]
+        axis.set_xticks(axis.get_xticks(), names, rotation=20, ha="right", rotation_mode="anchor")
     return figure
 
 
@@ -272,19 +257,6 @@ def reliability(labels: np.ndarray, probs: Mapping[str, np.ndarray]) -> Figure:
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("images")
     axes[0, 0].legend(fontsize=8)
-    return figure
-
-
-def scatter_map(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
-    """Points (N, 2) coloured by emotion, with each class's centre marked."""
-    figure, axis = plt.subplots(figsize=(6.2, 5))
-    for number, name in enumerate(classes):
-        own = points[labels == number]
-        axis.scatter(own[:, 0], own[:, 1], s=7, alpha=0.45, color=COLORS[name], lw=0)
-        axis.annotate(name, np.median(own, 0), ha="center", va="center", fontweight="bold", color="white", fontsize=9,
-                      bbox={"boxstyle": "round,pad=0.25", "fc": COLORS[name], "ec": "white"})
-    axis.set(title=title, xticks=[], yticks=[])
-    sns.despine(ax=axis, left=True, bottom=True)
     return figure
 
 

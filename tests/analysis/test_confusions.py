@@ -48,25 +48,6 @@ def test_embeddings_are_the_features_before_the_classifier(faces):
     assert torch.allclose(logits, model(normalise(faces.images[:5])), atol=1e-5)
 
 
-def test_classes_that_point_the_same_way_are_similar():
-    labels = np.repeat([0, 1, 2], 20)
-    embedded = np.array([[1.0, 0], [0.9, 0.1], [-2, 0]])[labels]
-    table = confusions.class_similarity(embedded, labels, ("a", "b", "c"))
-    assert np.allclose(np.diag(table), 1) and table.loc["a", "b"] > 0.9 > table.loc["a", "c"]
-
-
-def test_pair_evidence_has_every_pair_once(drawn):
-    test = drawn.only("test")
-    labels = test.labels.numpy()
-    predicted = np.roll(labels, 1)
-    table = confusions.pair_evidence(evaluate(labels, np.eye(7)[predicted], test.classes), test)
-    assert len(table) == 21 and list(table.columns) == ["confusion", "action units drawn"]
-    assert table["confusion"].is_monotonic_decreasing
-    plain = easy_faces(train=4, test=2, votes=True)
-    result = evaluate(plain.labels.numpy(), np.eye(7)[plain.labels.numpy()], plain.classes)
-    assert confusions.pair_evidence(result, plain).columns[-1] == "human votes"
-
-
 def finding(confusion, true="fear", predicted="happiness"):
     table = confusions.pair_verdicts({3: counted(confusion, CLASS_SETS[3])})
     return table.set_index(["true", "predicted"]).loc[(true, predicted)]
@@ -126,8 +107,6 @@ def test_mean_shares_leave_out_what_was_not_answered():
     shares = np.array([[1.0, 0], [0.5, 0.5], [np.nan, np.nan], [0, 1]])
     table = dataset_statistics.mean_shares(shares, np.array([0, 0, 0, 1]), ("a", "b"))
     assert np.allclose(table, [[0.75, 0.25], [0, 1]])
-    own = confusions.own_share(shares, np.array([0, 0, 0, 1]))
-    assert own.value == pytest.approx(2.5 / 3) and own.low <= own.value <= own.high
 
 
 def random_shares(count, seed):

@@ -2,13 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 
 from fer_helpers.analysis import embeddings
 from fer_helpers.data.emotions import EMOTIONS
-from fer_helpers.files import FerError
-from fer_helpers.metrics.intervals import holm
 
 
 @pytest.fixture
@@ -66,50 +63,9 @@ def test_pairs_are_ranked_in_looks_and_in_meaning(clouds):
     assert list(table.loc[("fear", "anger"), ["look_rank_low", "look_rank_high", "meaning_rank"]]) == [2, 3, 1]
 
 
-def test_neighbours_do_not_count_the_image_itself():
-    points, labels = np.array([[0.0], [1], [2], [10], [11], [12]]), np.array([0, 1, 0, 1, 1, 1])
-    shares = embeddings.neighbour_shares(points, labels, ("a", "b"), neighbours=2)
-    assert np.allclose(shares[1], [1, 0]) and np.allclose(shares[0], [0.5, 0.5]) and np.allclose(shares[3:], [0, 1])
-    with pytest.raises(FerError, match="neighbours=6"):
-        embeddings.neighbour_shares(points, labels, ("a", "b"), neighbours=6)
-
-
 def test_every_emotion_has_a_word_with_valence_and_arousal():
     assert set(embeddings.VALENCE_AROUSAL) == set(EMOTIONS)
     table = embeddings.word_distances(EMOTIONS)
     assert table.loc["fear", "anger"] < table.loc["fear", "happiness"] and np.allclose(np.diag(table), 0)
     valence, arousal = embeddings.VALENCE_AROUSAL["sadness"]
     assert table.loc["sadness", "neutral"] == pytest.approx(np.hypot(valence - 5.5, arousal - 3.45))
-
-
-def test_pairs_that_are_often_confused_are_close():
-    confusion = pd.DataFrame([[0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.0, 0.0, 1.0]])
-    table = embeddings.confusion_distances(confusion).to_numpy()
-    assert table[0, 1] == table[1, 0] == pytest.approx(0.8) and table[1, 2] == 1
-
-
-def test_distances_of_the_same_points_agree_and_others_do_not():
-    random = np.random.default_rng(1)
-    points = random.normal(size=(6, 2))
-    tables = {"one": distances(points), "same": distances(3 * points), "other": distances(random.normal(size=(6, 2)))}
-    found = embeddings.mantel(tables).set_index(["first", "second"])
-    same, other = found.loc[("one", "same")], found.loc[("one", "other")]
-    assert same["rho"] == pytest.approx(1) and same["p_value"] == pytest.approx(1 / 720) and same["pairs"] == 15
-    upper = np.triu_indices(6, 1)
-    assert other["rho"] == pytest.approx(spearmanr(*(tables[name].to_numpy()[upper] for name in ("one", "other")))[0])
-    assert other["p_value"] > 0.05 and abs(other["rho"]) < other["detectable"] < 1
-    assert np.allclose(found["p_adjusted"], holm(found["p_value"].to_numpy()))
-
-
-def test_the_p_value_counts_every_naming_of_the_classes():
-    # Two squares of four points, one turned: 8 of 24 namings are symmetries of the square and keep all distances.
-    square = [(0, 0), (0, 1), (1, 1), (1, 0)]
-    row = embeddings.mantel({"one": distances(square), "two": distances(square[1:] + square[:1])}).iloc[0]
-    assert row["rho"] == pytest.approx(1) and row["p_value"] == pytest.approx(8 / 24)
-
-
-def test_three_classes_cannot_show_agreement():
-    points = [(0, 0), (0, 1), (3, 1)]
-    row = embeddings.mantel({"one": distances(points), "two": distances(points)}).iloc[0]
-    # Two-sided: the reversed order counts as well.
-    assert row["p_value"] == pytest.approx(2 / 6) and np.isnan(row["detectable"])

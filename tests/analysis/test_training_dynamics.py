@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fer_helpers.analysis import training_dynamics
@@ -125,35 +124,3 @@ def test_the_gradients_of_the_first_step_are_those_of_its_batch(view):
 def test_steps_that_cannot_be_taken_are_refused(change, steps, match, view):
     with pytest.raises(FerError, match=match):
         training_dynamics.first_steps(dataclasses.replace(SMALL, **change), view, steps)
-
-
-class Softmax(nn.Module):
-    """Multinomial regression on four mean pixels, small enough to know its Hessian."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(7, 4))
-
-    def forward(self, images):
-        return F.adaptive_avg_pool2d(images, 2).flatten(1) @ self.weight.T
-
-
-def test_sharpness_is_the_largest_eigenvalue_of_the_hessian(faces):
-    model = Softmax()
-
-    def loss(weight):
-        return F.cross_entropy(F.adaptive_avg_pool2d(normalise(faces.images), 2).flatten(1) @ weight.T, faces.labels)
-
-    hessian = torch.autograd.functional.hessian(loss, model.weight.detach()).reshape(28, 28)
-    found = training_dynamics.sharpness(model, faces.images, faces.labels, iterations=500, tolerance=1e-6)
-    assert found == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=1e-3)
-    assert model.weight.grad is None
-
-
-def test_a_network_that_ignores_the_images_is_flat(faces):
-    model = create_model("simple_cnn", 7, seed=0)
-    for parameter in model.parameters():
-        nn.init.zeros_(parameter)
-    model.classifier = nn.Identity()
-    assert training_dynamics.sharpness(model, faces.images[:4], faces.labels[:4]) == 0

@@ -234,8 +234,3 @@ def test_errors_under_stress_are_kept_with_the_run():
     pd.testing.assert_frame_equal(methods.stress(run, few, images=12), first, check_dtype=False)
     path.write_text(path.read_text().replace(",jpeg,", ",kept,"))  # what was kept is read, not measured again
     assert "kept" in methods.stress(run, few, images=12)
-
-
-def test_the_overview_names_every_method_and_its_settings():
-    table = methods.overview()
-    assert list(table.index) == list(METHODS) and table.loc["text", "settings"] == "head=text"

@@ -1,6 +1,4 @@
-from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +7,6 @@ from conftest import texts
 from matplotlib.colors import to_rgba
 
 from fer_helpers.analysis import dataset_statistics, error_analysis, published
-from fer_helpers.analysis.training_dynamics import FirstSteps
 from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.experiments.learning_rates import RateRange
 from fer_helpers.metrics import calibration
@@ -58,28 +55,7 @@ def test_a_panel_without_one_of_the_rows_leaves_it_empty():
     assert np.isnan(figure.axes[1].patches[1].get_width())
 
 
-def test_the_ranking_of_suspects_shows_the_share_of_changed_among_the_first():
-    flipped = np.arange(100) < 20
-    quality = np.where(np.arange(100) < 10, 0.1, 0.5)  # the first ten are most suspect, and changed
-    suspects = SimpleNamespace(flagged=np.arange(100) < 40, quality=quality)
-    bars = pd.DataFrame({"value": [0.5], "low": [0.4], "high": [0.6]}, index=["fear"])
-    figure = figures.suspect_ranking(flipped, suspects, bars)
-    curve = figure.axes[0].lines[0].get_ydata()
-    assert curve[9] == 1 and curve[99] == pytest.approx(0.2)
-    assert any("(40)" in text for text in texts(figure))
-
-
 # --- notebook 03
-
-
-def test_accuracy_against_cost_has_a_panel_per_cost_and_a_name_per_network():
-    table = pd.DataFrame({"arch": ["small", "big", "big"], "test_accuracy": [0.5, 0.3, 0.4], "majority": 0.25,
-                          "test_low": [0.4, 0.2, 0.3], "test_high": [0.6, 0.4, 0.5], "size": [1e3, 1e6, 1e6],
-                          "time": [1.0, 20, 21]})
-    figure = figures.against(table, {"size": "parameters", "time": "seconds"}, "arch")
-    assert [axis.get_xlabel() for axis in figure.axes] == ["parameters", "seconds"]
-    assert all(axis.get_xscale() == "log" for axis in figure.axes)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "big"]
 
 
 def test_depth_is_drawn_on_the_scale_of_the_quantity():
@@ -87,15 +63,6 @@ def test_depth_is_drawn_on_the_scale_of_the_quantity():
     figure = figures.through_depth({"a": table, "b": table}, {"signal": "s", "distinct": "d"})
     assert [axis.get_yscale() for axis in figure.axes] == ["log", "linear"]
     assert len(figure.axes[1].lines) == 2 and len(figure.axes[1].lines[0].get_xdata()) == 3
-
-
-def test_the_first_steps_show_the_loss_of_every_training_over_its_gradients():
-    training = FirstSteps(pd.DataFrame({"rate": 0.1, "loss": [1.8, 1.7, 1.6]}, index=[1, 2, 3]),
-                          pd.DataFrame(np.array([[1, 0], [1, 2], [1, 3.0]]), index=[1, 2, 3], columns=[1, 2]), None)
-    figure = figures.first_steps({"plain": training, "normalised": training}, 1.79)
-    above, *below = figure.axes
-    assert len(above.lines) == 3 and [axis.get_title(loc="left") for axis in below] == ["plain", "normalised"]
-    assert [len(line.get_xdata()) for line in below[0].lines] == [1, 2, 2]  # a gradient of zero has no logarithm
 
 
 # --- notebook 04
@@ -198,14 +165,6 @@ def test_changed_rates_show_both_halves_of_every_confusion():
     assert {"unclear", "clear"} <= set(texts(figure))
 
 
-def test_widths_of_classes_are_drawn_in_their_colours():
-    columns = [f"{name}{end}" for name in ("ratio", "silhouette") for end in ("", "_low", "_high")]
-    table = pd.DataFrame(0.5, index=["all", "fear"], columns=columns)
-    figure = figures.class_widths(table)
-    drawn = figure.axes[0].collections[-1].get_facecolors()
-    assert [matplotlib.colors.to_hex(color) for color in drawn] == [style.COLORS["fear"], style.INK]
-
-
 def test_looks_and_meaning_label_every_word_and_every_pair():
     table = pd.DataFrame({"first": ["anger", "anger", "fear"], "second": ["fear", "happiness", "happiness"],
                           "look": [1.0, 2, 3], "look_low": 0.5, "look_high": 3.5, "meaning": [1.0, 6, 5]})
@@ -226,13 +185,6 @@ def test_names_beside_points_cover_no_other_name_where_there_is_room(seed):
     for axis in figure.axes:
         boxes = [text.get_window_extent().padded(-1) for text in axis.texts]
         assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[number + 1:])
-
-
-def test_agreement_of_distances_is_a_triangle_with_its_p_values():
-    table = pd.DataFrame({"first": ["a", "a", "b"], "second": ["b", "c", "c"], "rho": [0.5, -0.25, 1.0],
-                          "p_adjusted": [0.3, 0.04, 0.01]})
-    found = texts(figures.distance_agreement(table))
-    assert {"+0.50\np = 0.3", "-0.25\np = 0.04", "+1.00\np = 0.01"} <= set(found)
 
 
 # --- notebook 06

@@ -3,7 +3,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import texts
-from matplotlib.colors import to_hex
 
 from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.transforms.corruptions import corrupt
@@ -84,15 +83,6 @@ def test_the_history_draws_each_column_and_marks_the_chosen_epoch():
     assert all(list(axis.get_lines()[-1].get_xdata()) == [2, 2] for axis in figure.axes)
 
 
-def test_confused_pairs_draw_the_rates_of_the_most_frequent_ones(scores):
-    pairs = scores.confusions()
-    axis, = plots.confused_pairs(pairs, top=5, floor=0.1).axes
-    assert [bar.get_width() for bar in axis.patches][::-1] == list(pairs["rate"][:5])
-    names = [label.get_text() for label in axis.get_yticklabels()][::-1]
-    assert names == list((pairs["true"] + " → " + pairs["predicted"])[:5])
-    assert list(axis.get_lines()[-1].get_xdata()) == [0.1, 0.1]
-
-
 @pytest.mark.parametrize(("options", "shown"), [({}, "12.5%"), ({"percent": False, "center": 0}, "0.12")])
 def test_a_heatmap_prints_every_number(options, shown):
     table = pd.DataFrame(np.eye(3) / 8, index=list("abc"), columns=list("xyz"))
@@ -119,14 +109,6 @@ def test_bars_and_points_have_the_length_and_the_interval_of_their_row():
                           strict=False):
         ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
         assert axis.get_title(loc="left") == name and ends == [pytest.approx([0.0, 0.3]), pytest.approx([0.15, 0.4])]
-
-
-def test_a_map_has_every_point_in_the_colour_of_its_class():
-    points, labels = np.random.default_rng(0).random((140, 2)), np.repeat(np.arange(7), 20)
-    axis, = plots.scatter_map(points, labels, EMOTIONS).axes
-    for number, (dots, name) in enumerate(zip(axis.collections, EMOTIONS, strict=True)):
-        assert np.array_equal(dots.get_offsets(), points[labels == number])
-        assert to_hex(dots.get_facecolor()[0]) == plots.COLORS[name]
 
 
 def test_lines_leave_out_what_is_missing_and_keep_the_colours_of_emotions():
