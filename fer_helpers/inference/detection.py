@@ -6,9 +6,10 @@ import functools
 import importlib.util
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,14 +61,16 @@ class DetectedFace:
 
 
 def choose_detector(detector: str = "auto") -> str:
-    """"retinaface" where the "photo" extra is installed, else "cascade"; `FerError` if the one asked for is missing."""
+    """"retinaface" where the "photo" extra is installed, else "cascade"; `FerError` if it is missing or cannot run."""
     installed = importlib.util.find_spec("retinaface") is not None
     if detector == "auto":
-        return "retinaface" if installed else "cascade"
+        detector = "retinaface" if installed else "cascade"
     if detector not in DETECTORS:
         raise FerError(f"detector={detector!r} is unknown; choose one of {', '.join(DETECTORS)} or auto")
     if detector == "retinaface" and not installed:
         raise FerError('detector=\'retinaface\' is not installed; pip install "fer_helpers[photo]", or take cascade')
+    if detector == "retinaface":
+        _load_retinaface()
     return detector
 
 
@@ -208,18 +211,23 @@ def _pair(points: Iterable[tuple[float, float]]) -> Points:
 
 
 def _retinaface(photograph: np.ndarray) -> Iterator[Found]:
+    for face in _load_retinaface()(photograph):
+        box = (face.x, face.y, face.x + face.width, face.y + face.height)
+        yield box, face.score, _pair(sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2]))
+
+
+@functools.cache
+def _load_retinaface() -> Callable[[np.ndarray], list[Any]]:
     with needs_extra("photo"):
         try:
             from retinaface import detect_faces
         except ModuleNotFoundError:
             raise
         except ImportError as error:  # of OpenCV, which it imports: a library of the system is missing
-            raise FerError(f"OpenCV cannot be loaded ({error}); install what it misses (libGL: package libgl1), or "
-                           "pip install opencv-python-headless, which does without") from error
-
-    for face in detect_faces(photograph):
-        box = (face.x, face.y, face.x + face.width, face.y + face.height)
-        yield box, face.score, _pair(sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2]))
+            raise FerError(f"OpenCV cannot be loaded ({error}); pip install opencv-python-headless, which draws no "
+                           "windows and needs less, or install the package that has that library (libGL.so.1: libgl1)"
+                           ) from error
+    return detect_faces  # type: ignore[no-any-return]
 
 
 def _in_tiles(photograph: np.ndarray, scale: float) -> Iterator[Found]:

@@ -1,5 +1,7 @@
 """Faces are found on a photograph that nobody here drew, and laid on the eyes that the networks know."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +167,24 @@ def test_an_empty_picture_and_an_unknown_detector_are_refused():
         find_faces(np.zeros((0, 5, 3), np.uint8))
     with pytest.raises(FerError, match="choose one of retinaface, cascade or auto"):
         find_faces(astronaut(), "haar")
+
+
+@pytest.mark.parametrize("library", ["libGL.so.1", "libgthread-2.0.so.0"])
+def test_opencv_without_a_library_of_the_system_is_one_line_with_the_cure(library, tmp_path, monkeypatch):
+    (tmp_path / "cv2").mkdir()
+    reason = f"{library}: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({reason!r})")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("cv2", "retinaface")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    detection._load_retinaface.cache_clear()
+    for number in range(3):
+        Image.fromarray(astronaut()).save(tmp_path / f"{number}.png")
+    result = CliRunner().invoke(app, ["predict", *(str(tmp_path / f"{number}.png") for number in range(3))])
+    assert isinstance(result.exception, FerError) and result.output == ""  # the command prints it, once for all three
+    assert f"cannot be loaded ({reason})" in str(result.exception)
+    assert "pip install opencv-python-headless" in str(result.exception) and "fer_helpers[" not in str(result.exception)
+    assert find_faces(astronaut(), "cascade")  # which needs none
 
 
 @pytest.mark.slow
