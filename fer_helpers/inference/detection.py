@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from skimage import data as skimage_data
@@ -154,7 +155,8 @@ def crop_face(grey: torch.Tensor, eyes: Points) -> torch.Tensor:
 
 
 def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface", progress: bool = True) -> int:
-    """Write a data set in which every face has its eyes at `EYES`: a folder per split and class, as `readers` takes it.
+    """Write a data set in which every face has its eyes at `EYES`: a folder per split and class, as `readers` takes it,
+    or where a table or folders told persons, pictures and a table ``labels.csv`` that tells them.
 
     Fixed boxes such as those of `regions.FACE_GRID` then lie where the landmarks of each face say. Faces without found
     eyes, and those seen from the side, are written as they are.
@@ -173,18 +175,26 @@ def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface"
         raise FerError(f"{target}: already exists; choose another folder")
     if choose_detector(detector) == "cascade":
         raise FerError("detector='cascade' finds no eyes to align by; take retinaface")
-    aligned, names = 0, np.array(faces.classes)[faces.labels.numpy()]
+    aligned, names, table = 0, np.array(faces.classes)[faces.labels.numpy()], []
     with explain_os_errors(target, "writing"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             rows = zip(faces.images, faces.split, names, faces.ids, strict=True)
-            for image, split, name, stem in tqdm(rows, "aligning", len(faces), unit="face", **bar_options(progress)):
+            for row, (image, split, name, stem) in enumerate(tqdm(rows, "aligning", len(faces), unit="face",
+                                                                  **bar_options(progress))):
                 found = next(iter(find_faces(image.numpy(), detector)), None)
                 if found is not None and (eyes := _plausible(found.box, found.eyes)):
                     image, aligned = crop_face(image, eyes), aligned + 1
-                path = Path(folder) / "data" / split / name / f"{stem}.png"
+                place = f"{split}/{name}/{stem}.png"
+                if faces.people is not None:  # a table is not read beside folders of classes, which ids may have
+                    place = f"images/{row}/{Path(stem).name}.png"
+                    table.append((place, name, split, int(faces.people[row])))
+                path = Path(folder) / "data" / place
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image.numpy()).save(path)
+            if table:
+                pd.DataFrame(table, columns=["path", "label", "split", "subject"]).to_csv(
+                    Path(folder) / "data" / "labels.csv", index=False)
             (Path(folder) / "data").rename(target)
     return aligned
 

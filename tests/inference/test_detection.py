@@ -1,11 +1,12 @@
 """Faces are found on a photograph that nobody here drew, and laid on the eyes that the networks know."""
 
+import itertools
 import sys
 
 import numpy as np
 import pytest
 import torch
-from corpus import votes_text
+from corpus import faces_of, png, votes_text
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -132,6 +133,26 @@ def test_aligned_faces_have_their_eyes_where_the_networks_know_them(tmp_path):
         else:
             seen = find_faces(image.numpy(), "retinaface")[0].eyes
             np.testing.assert_allclose(seen, EYES, atol=2)  # a turn by 25° alone moves them by four
+
+
+@pytest.mark.parametrize("place", ["faces/{number}.png", "{split}/{name}/{person}/face.png"], ids=["table", "folders"])
+def test_alignment_keeps_the_persons_that_a_table_or_folders_told(place, tmp_path):
+    kinds = itertools.product(("train", "test"), ("anger", "fear"), ("ann", "bob", "eve"))
+    table = ["path,label,split,subject"]
+    for number, (split, name, person) in enumerate(kinds):
+        path = tmp_path / "raw" / place.format(number=number, split=split, name=name, person=person)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(faces_of(1, number)[0]))
+        table.append(f"{path.relative_to(tmp_path / 'raw')},{name},{split},{person}")
+    if place.startswith("faces"):
+        (tmp_path / "raw" / "labels.csv").write_text("\n".join(table))
+    raw = load_faces(tmp_path / "raw", cache=False)
+    align_faces(raw, tmp_path / "aligned", progress=False)  # noise has no eyes: the same pixels come back
+    found = load_faces(tmp_path / "aligned", cache=False)
+    before, after = (sorted((image.numpy().tobytes(), split, faces.classes[label], who) for image, split, label, who
+                            in zip(faces.images, faces.split, faces.labels, faces.subjects, strict=True))
+                     for faces in (raw, found))
+    assert before == after and len(set(raw.subjects)) == 3
 
 
 def test_alignment_writes_nothing_half_and_over_nothing(tmp_path):
