@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import csv_text, faces_of, png, votes_text, write_tree, write_zip
+from corpus import faces_of, png, write_tree, write_zip
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from fer_helpers.cli import app
 from fer_helpers.data.emotions import VOTE_COLUMNS
 from fer_helpers.data.readers import load_faces, map_faces
-from fer_helpers.data.sources import LABELS_FILE, VOTES_FILE
+from fer_helpers.data.sources import LABELS_FILE
 from fer_helpers.files import FerError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
@@ -305,41 +305,3 @@ def test_a_spoilt_parquet_is_one_line_or_read(tmp_path):
             assert len(load(path)) <= 8
         except FerError as error:
             assert "\n" not in str(error)
-
-
-# FER+ votes for Kaggle's names
-
-USAGES = ["Training"] * 4 + ["PublicTest"] * 2 + ["PrivateTest"] * 2
-VOTES = votes_text([f"fer{row:07d}.png" for row in range(8)], USAGES, np.arange(80).reshape(8, 10))
-
-
-def kaggle(root: Path, shift: int = 0) -> Path:
-    return write(root, {f"{'train' if row < 4 else 'test'}/{('happy', 'sad')[row % 2]}/{usage}_{row + shift}.jpg":
-                        png(FACES[row], "JPEG") for row, usage in enumerate(USAGES)})
-
-
-def test_votes_are_joined_to_kaggles_names_that_are_rows(tmp_path):
-    root = write(kaggle(tmp_path / "data"), {VOTES_FILE: VOTES})
-    faces = load(root)
-    assert [int(vote) // 10 for vote in faces.votes[:, 0]] == [int(name.split("_")[1]) for name in faces.ids]
-
-
-def test_votes_are_joined_to_the_rows_of_train_csv_where_the_counts_agree(tmp_path):
-    text = csv_text(FACES[:4], [3, 4, 3, 4])
-    test = csv_text(FACES[4:8], [3, 4, 3, 4])
-    root = write(tmp_path / "data", {"train.csv": text, "test.csv": test, VOTES_FILE: VOTES})
-    faces = load(root)
-    assert faces.votes[:4, 0].tolist() == [0, 10, 20, 30] and faces.votes[4:].isnan().all()
-    write(root, {"train.csv": csv_text(FACES[:3], [3, 4, 3])})
-    assert load(root).votes is None and "4 of them are for Training" in " ".join(load(root).notes)
-
-
-@pytest.mark.parametrize(("shift", "reason"), [(1, "are not rows of fer2013.csv"), (10**6, "are not rows")])
-def test_where_votes_cannot_be_joined_the_error_says_why(tmp_path, shift, reason):
-    root = write(kaggle(tmp_path / "data", shift), {VOTES_FILE: VOTES})
-    faces = load(root)
-    with pytest.raises(FerError) as caught:
-        faces.vote_shares()
-    message = str(caught.value)
-    assert reason in message and VOTES_FILE in message and "must lie beside" not in message
-    assert reason in refusal(root, votes=root / VOTES_FILE)
