@@ -85,7 +85,7 @@ def _open(where: str, open: Callable[[], BinaryIO]) -> Iterator[tuple[Any, Binar
                 raise FerError(f"{where}: is too large to be read in an archive; unpack it and choose the folder")
             known = parquet.ParquetFile(file, thrift_string_size_limit=MAX_JSON, thrift_container_size_limit=_MAX_ROWS)
             groups = [known.metadata.row_group(number) for number in range(known.num_row_groups)]
-            if (sum(group.num_rows for group in groups) > _MAX_ROWS
+            if (sum(abs(group.num_rows) for group in groups) > _MAX_ROWS
                     or any(group.total_byte_size > _MAX_GROUP for group in groups)):
                 raise FerError(f"{where}: {_TOO_LARGE}")
             # As dictionaries a value that many rows repeat is in memory once.

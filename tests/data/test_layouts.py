@@ -45,17 +45,17 @@ def files_of(tree: str) -> dict[str, bytes]:
     return files
 
 
-def parquet(labels, seed="", names=("happy", "sad"), **columns) -> bytes:
+def parquet(labels, seed="", names=("happy", "sad"), **options) -> bytes:
     """A file as ``datasets`` writes it: pictures, numbers, and what those mean in the schema."""
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
     faces = faces_of(len(labels), seed=len(seed))
-    table = pa.table({"image": [{"bytes": png(face), "path": None} for face in faces], "label": labels, **columns})
+    table = pa.table({"image": [{"bytes": png(face), "path": None} for face in faces], "label": labels})
     if names:
         quoted = ", ".join(f'"{name}"' for name in names)
         table = table.replace_schema_metadata({
             "huggingface": f'{{"info": {{"features": {{"label": {{"names": [{quoted}], "_type": "ClassLabel"}}}}}}}}'})
-    pq.write_table(table, file := io.BytesIO(), row_group_size=2)
+    pq.write_table(table, file := io.BytesIO(), **{"row_group_size": 2} | options)
     return file.getvalue()
 
 
@@ -292,6 +292,17 @@ def test_a_parquet_alone_or_without_names_or_with_words(tmp_path):
     assert "is a number" in refusal(write(tmp_path / "two", {"train.parquet": parquet([0, 1], names=())}))
     assert seen(load(write(tmp_path / "three", {"a.parquet": parquet(["joy", "sad"] * 4, names=())}))) == {
         "happiness": 4, "sadness": 4}
+
+
+@pytest.mark.parametrize("options", [
+    {"data_page_version": "2.0", "compression": "zstd"}, {"use_dictionary": False, "compression": "none"},
+    {"data_page_size": 100, "write_page_index": True, "write_page_checksum": True, "row_group_size": 8},
+    {"use_dictionary": False, "column_encoding": {"label": "DELTA_BINARY_PACKED"}, "compression": "brotli"}],
+    ids=lambda options: next(iter(options)))
+def test_a_parquet_is_read_however_it_was_written(tmp_path, options):
+    faces = load(write(tmp_path, {"train.parquet": parquet([0, 1] * 4, **options)}))
+    assert all(np.array_equal(one, other) for one, other in zip(faces.images.numpy(), faces_of(8), strict=True))
+    assert seen(faces) == {"happiness": 4, "sadness": 4}
 
 
 def test_a_spoilt_parquet_is_one_line_or_read(tmp_path):
