@@ -295,9 +295,11 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
 
     from .inference import loading
     from .inference import photographs as album
-    from .inference.detection import seems_cropped
+    from .inference.detection import choose_detector, seems_cropped
     from .inference.films import Tracker
 
+    if faces == Faces.detect:
+        choose_detector(detector)  # said once, not of every picture
     network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
     drawings = album.Drawings(out, photos, files) if out else None
     write = _printer(form, network.config.class_names)

@@ -145,9 +145,11 @@ def test_the_help_of_predict_says_how_small_a_face_may_be():
     assert f"{SMALLEST_FACE} pixels" in " ".join(shown.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("words", [["train", "--help"], ["data", "check"]], ids=" ".join)
-def test_output_that_has_not_all_letters_is_whole(words, tmp_path):
-    done = fer(*words, cwd=tmp_path, PYTHONIOENCODING="ascii")
+@pytest.mark.parametrize(("words", "letters"), [(["train", "--help"], "cp1252"), (["train", "--help"], "ascii"),
+                                                (["data", "check"], "ascii")])
+def test_output_that_has_not_all_letters_is_whole(words, letters, tmp_path):
+    done = subprocess.run([sys.executable, "-c", "from fer_helpers.cli import main; main()", *words], cwd=tmp_path,
+                          env=os.environ | {"PYTHONIOENCODING": letters}, capture_output=True, encoding=letters)
     assert done.returncode == 0 and "Traceback" not in done.stderr and len(done.stdout) > 500
 
 

@@ -552,6 +552,42 @@ def lying_zip(path: Path, name: str, stated: int, megabytes: int, method: int = 
     path.write_bytes(local + central + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0))
 
 
+def lying_parquet(path: Path, megabytes: int) -> None:
+    """A page of pictures that unpacks to so many megabytes, as its own header says, where the metadata say two."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    noise = np.random.default_rng(0).bytes(2 << 20)
+    pq.write_table(pa.table({"image": [{"bytes": noise, "path": ""}], "label": ["fear"]}), path,
+                   compression="gzip", use_dictionary=False, write_statistics=False)
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+
+    def header(*numbers: int) -> bytes:  # numbers of a struct in Thrift's compact protocol
+        return b"".join(b"\x15" + bytes([128 | 2 * number >> shift & 127 for shift in (0, 7, 14, 21)] +
+                                        [2 * number >> 28]) for number in numbers)
+
+    def page(packed: int) -> bytes:  # of data: one value, plain
+        return header(0, megabytes << 20, packed) + b"\x2c" + header(1, 0, 3, 3) + b"\x00\x00"
+
+    size = chunk.total_compressed_size - len(page(0))
+    packed = b"\x1f\x8b\x08" + bytes(7) + MEGABYTE * megabytes + END
+    with path.open("r+b") as file:
+        file.seek(chunk.data_page_offset)
+        file.write(page(size) + packed.ljust(size, b"\x00"))
+
+
+def repeating_parquet(path: Path, column: str, kind: str, **options: Any) -> None:
+    """300 faces with the same megabyte in a ``column`` beside them, which takes little room."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    value = pa.array([b"a" * (1 << 20)], pa.binary(1 << 20) if kind == "fixed" else pa.binary())
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), value).cast(value.type)
+    table = {"image": [png(faces_of(1)[0])] * 300, "label": ["fear"] * 300} | {column: same}
+    pq.write_table(pa.table(table), path, **options)
+    pa.default_memory_pool().release_unused()
+
+
 def laughs(levels: int = 12, merge: bool = False) -> str:
     rows = ["a0: &a0 {x: 1, y: 2}" if merge else "a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} " + ("{<<: [" if merge else "[") + ", ".join([f"*a{n - 1}"] * 9) + ("]}" if merge else "]")
@@ -568,6 +604,11 @@ def bombs(root: Path, lay: Callable[[str, Path], Path]) -> None:
     lying_zip(place("lying zip") / "faces.zip", "train/fear/a.png", 100, 2000)
     lying_zip(place("lying table in a zip") / "faces.zip", "train.csv", 80 << 20, 2000)
     lying_zip(place("zip bomb") / "faces.zip", "train/fear/a.png", 2000 << 20, 2000)
+    lying_parquet(place("page that lies") / "faces.parquet", 1500)
+    repeating_parquet(place("subject") / "faces.parquet", "subject", "any")
+    repeating_parquet(place("label of fixed length") / "faces.parquet", "label", "fixed")
+    repeating_parquet(place("differences") / "faces.parquet", "subject", "any", use_dictionary=False,
+                      column_encoding={"subject": "DELTA_BYTE_ARRAY"})
     (place("absurd header") / "a.png").write_bytes(absurd_png(31_623, 31_623))  # 10⁹ pixels
     (place("picture too large") / "a.png").write_bytes(png_of_zeros(8000, 8000, 6))
     (place("text in a picture") / "a.png").write_bytes(png_of_zeros(
@@ -616,7 +657,7 @@ def read_bombs(root: Path, told: Path) -> None:
     """Read each, the largest picture last; write by how much the peak of memory grew, and the outcome."""
     kinds = {"faces.zip": "zip", "a.png": "png", "faces.csv": "csv", "plan.yaml": "plan", "checkpoint.pt": "checkpoint",
              "fer2013new.csv": "votes", "mapped": "mapped", "search.log": "search", "study.yaml": "study",
-             "records": "packed run"}
+             "records": "packed run", "faces.parquet": "parquet"}
     for folder in sorted(root.iterdir(), key=lambda folder: folder.name == "largest picture"):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
         before, outcome = peak(), "read"

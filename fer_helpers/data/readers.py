@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import inspect
 import os
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -27,7 +26,7 @@ from . import emotions, mapped, rendering, synthetic
 from .cache import cache_folder, load_cache, save_cache
 from .containers import Files
 from .emotions import TAXONOMY
-from .faceset import IMAGE_SIZE, NOT_JOINED, FaceSet
+from .faceset import IMAGE_SIZE, FaceSet
 from .image_files import MAX_IMAGE_BYTES, Unreadable, decode
 from .layouts import Picture, find_pictures, find_table
 from .sources import (
@@ -44,9 +43,10 @@ from .sources import (
     open_source,
 )
 from .synthetic import embedded_faces
-from .tables import BLOCK, read_csvs, read_votes
+from .tables import BLOCK, read_csvs
+from .votes import join_votes
 
-_READER_VERSION = 4  # raise when the same files would be read differently: old caches are then ignored
+_READER_VERSION = 5  # raise when the same files would be read differently: old caches are then ignored
 
 
 def load_faces(source: str | Path | None = None, *, cache: bool = True, votes: str | Path | None = None,
@@ -196,7 +196,7 @@ def _read(files: Files, source: str, votes: Table | None, table: Table | None, l
         faces = _read_pictures(files, pictures, progress, pixels)
     faces = _complete_splits(dataclasses.replace(faces, source=source))
     if votes is not None and (faces.votes is None or required):
-        faces = _join_votes(faces, votes, by_row=bool(csvs), required=required)
+        faces = join_votes(faces, votes, by_row=bool(csvs), required=required)
     unread = sorted(name for name in files.sizes.keys() - used if not name.lower().endswith((VOTES_FILE, LABELS_FILE)))
     if unread and not files.chosen:
         notes += (f"{len(unread):,} {'file was' if len(unread) == 1 else 'files were'} not read ({kinds_of(unread)}), "
@@ -236,46 +236,7 @@ def _read_pictures(files: Files, pictures: list[Picture], progress: bool, pixels
     return faces
 
 
-# FER+ votes
-
-def _join_votes(faces: FaceSet, table: Table, by_row: bool, required: bool) -> FaceSet:
-    """Add the votes, by image name, or row by row for a CSV, whose images have no FER+ names."""
-    usages, names, votes = read_votes(table)
-    rows, reason = _vote_rows(faces.ids, usages, names, by_row)
-    matched = rows >= 0
-    if not matched.any():
-        reason = f"{table.where}: its {len(votes):,} votes do not belong to these {len(faces):,} images ({reason})"
-        if required:
-            raise FerError(f"{reason}; choose the table of this data or leave out votes=")
-        return dataclasses.replace(faces, notes=(*faces.notes, f"{reason}, {NOT_JOINED}"))
-    known_votes = torch.from_numpy(np.where(matched[:, None], votes[rows], np.float32("nan")))
-    note = f"FER+ votes were joined to {matched.sum():,} of {len(faces):,} images."
-    return dataclasses.replace(faces, votes=known_votes, notes=(*faces.notes, note))
-
-
 # Assembly and cache
-
-def _vote_rows(ids: np.ndarray, usages: list[str], names: list[str], by_row: bool) -> tuple[np.ndarray, str]:
-    """Of each image its row among the votes, -1 where it has none, and why none has one.
-
-    FER+ names images as it does (fer0000000.png); Kaggle's pictures (Training_123.jpg) may have the number of their
-    row in fer2013.csv, and so have images of a CSV here, those of Kaggle's train.csv within Training.
-    """
-    none, position = np.full(len(ids), -1), {splitext(name)[0]: row for row, name in enumerate(names) if name}
-    if not by_row and (rows := np.array([position.get(name, -1) for name in ids])).max() >= 0:
-        return rows, ""
-    parts = [re.fullmatch(r"([A-Za-z]+)_0*(\d{1,7})", name) for name in ids]
-    usage, number = zip(*((part[1], int(part[2])) if part else ("", -1) for part in parts), strict=True)
-    training = np.flatnonzero(np.array(usages) == "Training")
-    if by_row and (ours := np.array(usage) == "train").sum() == len(training) > 0:
-        return np.where(ours, training[np.minimum(number, len(training) - 1)], -1), ""
-    if by_row and len(usages) != len(ids):
-        return none, f"{len(training):,} of them are for Training"
-    if all(0 <= row < len(usages) and usages[row] == one for one, row in zip(usage, number, strict=True)):
-        return np.array(number), ""
-    return none, "other rows" if by_row else ("the numbers in their names are not rows of fer2013.csv" if all(parts)
-                                              else "other names")
-
 
 def _face_set(images: torch.Tensor, emotions: list[str], ids: list[str], splits: list[str],
               notes: tuple[str, ...] = ()) -> FaceSet:

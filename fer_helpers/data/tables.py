@@ -1,4 +1,4 @@
-"""Reads tables: faces as a CSV of pixels, lists of pictures, and the votes of FER+."""
+"""Reads tables: faces as a CSV of pixels, and lists of pictures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import csv
 import io
 import itertools
 import re
-import sys
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,10 +17,10 @@ from tqdm.auto import tqdm
 
 from ..files import FerError, bar_options, explain_os_errors
 from .containers import AGAIN, Files
-from .emotions import CODINGS, EMOTIONS, TAXONOMY, VOTE_COLUMNS
+from .emotions import CODINGS, EMOTIONS, TAXONOMY
 from .faceset import IMAGE_SIZE
 from .parquet import columns_of, read_rows
-from .sources import CSV_FILES, LABELS_FILE, VOTES_FILE, Faults, Labels, Table, split_of
+from .sources import CSV_FILES, LABELS_FILE, Faults, Labels, Table, split_of
 
 BLOCK = 1024  # faces read at a time: large enough for numpy, small enough for the processor's cache
 DOUBT = "Doubtful: "  # how a note begins that `validation` makes a warning of
@@ -31,7 +29,6 @@ _MAX_UNLIKE = 0.1  # share of the labels that would have to be others for the sh
 _SAY = (f"say so in {LABELS_FILE} beside the data, where the name of a coding is enough "
         f"({', '.join(name for name in CODINGS if name != 'FER2013')})")
 _MAX_ROW = 1 << 20  # characters of a row in a CSV, a hundred times those of a face
-_MAX_TABLE = 64 << 20  # bytes of a table of votes: of one and a half million images
 #: What a column of a table of pictures may be called.
 _TITLES = {"path": ("path", "image", "image_path", "img_path", "file", "filename", "file_name", "pth", "img"),
            "label": ("label", "labels", "emotion", "expression", "class"), "split": ("split", "usage", "set"),
@@ -257,34 +254,3 @@ def header_of(files: Files, name: str) -> list[str]:
     """The titles of a CSV, in lower case."""
     with explain_os_errors(files.where(name), "reading"), files.open(name) as file:
         return [title.strip().lower() for title in next(csv_rows(file, files.where(name)), (0, []))[1]]
-
-
-def read_votes(table: Table) -> tuple[list[str], list[str], np.ndarray]:
-    """Usage, image name and float32 (M, 10) votes of each row."""
-    with explain_os_errors(table.where, "reading"), table.open() as file:
-        rows = csv_rows(file, table.where)
-        header = [title.strip().lower() for title in next(rows, (0, []))[1]]
-        titles = ["usage", "image name", *(name.lower() for name in VOTE_COLUMNS)]
-        if missing := [title for title in titles if title not in header]:
-            raise FerError(f"{table.where}: no column {', '.join(missing)}; fetch {VOTES_FILE} from FER+ again")
-        columns = [header.index(title) for title in titles]
-        usages, names, votes, width, size = [], [], array("f"), len(VOTE_COLUMNS), 0
-        first: dict[str, int] = {}
-        for row, (line, fields) in enumerate(rows):
-            try:
-                usage, name, *counts = [fields[column].strip() for column in columns]
-                numbers = array("f", map(float, counts))
-                if not all(0 <= number < 1000 for number in numbers):
-                    raise ValueError("votes must be numbers of people")
-                votes.extend(numbers)
-                before = width * first.setdefault(name, row)
-                if name and votes[before:before + width] != numbers:
-                    raise ValueError(f"{name} has other votes further up")
-                size += sum(map(len, fields)) + len(fields)
-                if size > _MAX_TABLE:
-                    raise ValueError(f"the table has more than {_MAX_TABLE:,} bytes")
-            except (ValueError, IndexError) as error:
-                raise FerError(f"{table.where}: line {line}: {error}; fetch {VOTES_FILE} from FER+ again") from error
-            usages.append(sys.intern(usage))
-            names.append(name)
-    return usages, names, np.array(votes, np.float32).reshape(-1, width)

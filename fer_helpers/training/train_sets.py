@@ -83,6 +83,9 @@ def _with_augmented_tests(faces: FaceSet, seed: int) -> FaceSet:
     changed = ((augment(test.images, how, draws)[:, 0] + 2) * (255 / 4)).round().to(torch.uint8)
     columns: dict[str, Any] = {name: torch.cat([column, getattr(test, name)]) for name in ("labels", *OPTIONAL)
                                if (column := getattr(faces, name)) is not None}
+    if faces.subjects is not None:  # also where names tell them, which these names do not
+        people = np.unique(np.concatenate([faces.subjects, test.subjects]), return_inverse=True)[1]
+        columns["people"] = torch.from_numpy(people)
     names = np.array([f"{name} augmented" for name in test.ids])
     return dataclasses.replace(faces, images=torch.cat([faces.images, changed]),
                                ids=np.concatenate([faces.ids, names]),

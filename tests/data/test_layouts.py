@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import csv_text, faces_of, png, votes_text, write_tree, write_zip
+from corpus import faces_of, png, write_tree, write_zip
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from fer_helpers.cli import app
 from fer_helpers.data.emotions import VOTE_COLUMNS
 from fer_helpers.data.readers import load_faces, map_faces
-from fer_helpers.data.sources import LABELS_FILE, VOTES_FILE
+from fer_helpers.data.sources import LABELS_FILE
 from fer_helpers.files import FerError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-own-data.md").read_text(encoding="utf-8")
@@ -45,17 +45,17 @@ def files_of(tree: str) -> dict[str, bytes]:
     return files
 
 
-def parquet(labels, seed="", names=("happy", "sad"), **columns) -> bytes:
+def parquet(labels, seed="", names=("happy", "sad"), **options) -> bytes:
     """A file as ``datasets`` writes it: pictures, numbers, and what those mean in the schema."""
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
     faces = faces_of(len(labels), seed=len(seed))
-    table = pa.table({"image": [{"bytes": png(face), "path": None} for face in faces], "label": labels, **columns})
+    table = pa.table({"image": [{"bytes": png(face), "path": None} for face in faces], "label": labels})
     if names:
         quoted = ", ".join(f'"{name}"' for name in names)
         table = table.replace_schema_metadata({
             "huggingface": f'{{"info": {{"features": {{"label": {{"names": [{quoted}], "_type": "ClassLabel"}}}}}}}}'})
-    pq.write_table(table, file := io.BytesIO(), row_group_size=2)
+    pq.write_table(table, file := io.BytesIO(), **{"row_group_size": 2} | options)
     return file.getvalue()
 
 
@@ -294,6 +294,17 @@ def test_a_parquet_alone_or_without_names_or_with_words(tmp_path):
         "happiness": 4, "sadness": 4}
 
 
+@pytest.mark.parametrize("options", [
+    {"data_page_version": "2.0", "compression": "zstd"}, {"use_dictionary": False, "compression": "none"},
+    {"data_page_size": 100, "write_page_index": True, "write_page_checksum": True, "row_group_size": 8},
+    {"use_dictionary": False, "column_encoding": {"label": "DELTA_BINARY_PACKED"}, "compression": "brotli"}],
+    ids=lambda options: next(iter(options)))
+def test_a_parquet_is_read_however_it_was_written(tmp_path, options):
+    faces = load(write(tmp_path, {"train.parquet": parquet([0, 1] * 4, **options)}))
+    assert all(np.array_equal(one, other) for one, other in zip(faces.images.numpy(), faces_of(8), strict=True))
+    assert seen(faces) == {"happiness": 4, "sadness": 4}
+
+
 def test_a_spoilt_parquet_is_one_line_or_read(tmp_path):
     good, random = parquet([0, 1] * 4), np.random.default_rng(0)
     for _ in range(60):
@@ -305,41 +316,3 @@ def test_a_spoilt_parquet_is_one_line_or_read(tmp_path):
             assert len(load(path)) <= 8
         except FerError as error:
             assert "\n" not in str(error)
-
-
-# FER+ votes for Kaggle's names
-
-USAGES = ["Training"] * 4 + ["PublicTest"] * 2 + ["PrivateTest"] * 2
-VOTES = votes_text([f"fer{row:07d}.png" for row in range(8)], USAGES, np.arange(80).reshape(8, 10))
-
-
-def kaggle(root: Path, shift: int = 0) -> Path:
-    return write(root, {f"{'train' if row < 4 else 'test'}/{('happy', 'sad')[row % 2]}/{usage}_{row + shift}.jpg":
-                        png(FACES[row], "JPEG") for row, usage in enumerate(USAGES)})
-
-
-def test_votes_are_joined_to_kaggles_names_that_are_rows(tmp_path):
-    root = write(kaggle(tmp_path / "data"), {VOTES_FILE: VOTES})
-    faces = load(root)
-    assert [int(vote) // 10 for vote in faces.votes[:, 0]] == [int(name.split("_")[1]) for name in faces.ids]
-
-
-def test_votes_are_joined_to_the_rows_of_train_csv_where_the_counts_agree(tmp_path):
-    text = csv_text(FACES[:4], [3, 4, 3, 4])
-    test = csv_text(FACES[4:8], [3, 4, 3, 4])
-    root = write(tmp_path / "data", {"train.csv": text, "test.csv": test, VOTES_FILE: VOTES})
-    faces = load(root)
-    assert faces.votes[:4, 0].tolist() == [0, 10, 20, 30] and faces.votes[4:].isnan().all()
-    write(root, {"train.csv": csv_text(FACES[:3], [3, 4, 3])})
-    assert load(root).votes is None and "4 of them are for Training" in " ".join(load(root).notes)
-
-
-@pytest.mark.parametrize(("shift", "reason"), [(1, "are not rows of fer2013.csv"), (10**6, "are not rows")])
-def test_where_votes_cannot_be_joined_the_error_says_why(tmp_path, shift, reason):
-    root = write(kaggle(tmp_path / "data", shift), {VOTES_FILE: VOTES})
-    faces = load(root)
-    with pytest.raises(FerError) as caught:
-        faces.vote_shares()
-    message = str(caught.value)
-    assert reason in message and VOTES_FILE in message and "must lie beside" not in message
-    assert reason in refusal(root, votes=root / VOTES_FILE)

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_helpers.data.emotions import EMOTIONS, VOTE_COLUMNS
+from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.data.image_files import read_photograph
 from fer_helpers.data.readers import download_faces, load_faces
 from fer_helpers.data.sources import VOTES_FILE
@@ -28,7 +28,6 @@ from fer_helpers.files import FerError
 
 FACES = faces_of(14)
 TEXT = csv_text(FACES, LABELS, USAGES)
-VOTES = votes_text([""] * 14, USAGES)
 
 
 @pytest.fixture(autouse=True)
@@ -232,49 +231,6 @@ def test_any_image_survives_folder_csv_and_zip_unchanged(tmp_path_factory, seed,
 def test_the_source_is_taken_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FER_DATA", str(write_tree(tmp_path / "data")))
     assert len(load(None)) == len(load("")) == 8
-
-
-# FER+ votes
-
-def test_votes_beside_the_images_are_joined_by_name(tmp_path):
-    root = write_tree(tmp_path / "data")
-    votes = np.arange(30).reshape(3, 10)
-    (tmp_path / VOTES_FILE).write_text(votes_text(["fer0000002.png", "fer0000000.png", "fer9999999.png"], votes=votes))
-    faces = load(root)
-    assert faces.votes.shape == (8, len(VOTE_COLUMNS)) and faces.votes.dtype == torch.float32
-    assert faces.votes[faces.ids == "fer0000002"].tolist() == [votes[0].tolist()]
-    assert int(faces.votes.isnan().all(1).sum()) == 6 and "joined to 2 of 8 images" in faces.notes[0]
-    assert torch.equal(load(root).votes.nan_to_num(-1), faces.votes.nan_to_num(-1))
-    (root / VOTES_FILE).write_text(votes_text(["fer0000001.png"]))  # nearer, so it wins
-    assert "joined to 1 of 8" in load(root).notes[0]
-
-
-def test_votes_are_joined_to_a_csv_row_by_row_and_only_if_the_rows_agree(tmp_path):
-    (tmp_path / "fer2013.csv").write_text(TEXT)
-    (tmp_path / VOTES_FILE).write_text(VOTES)
-    assert load(tmp_path).votes[:, 0].tolist() == [10] * 14
-    (tmp_path / VOTES_FILE).write_text(votes_text(["fer0000000.png"] * 13, USAGES[1:]))
-    faces = load(tmp_path)
-    assert faces.votes is None and "none were joined" in faces.notes[0] and VOTES_FILE in faces.notes[0]
-    with pytest.raises(FerError, match="choose the table of this data"):
-        load(tmp_path, votes=tmp_path / VOTES_FILE)
-
-
-BAD_VOTES = {
-    "empty": ("", "no column"), "column missing": (VOTES.replace(",NF", ",nothing"), "no column nf"),
-    "word": (VOTES.replace(",10,", ",ten,", 1), "line 2"), "negative": (VOTES.replace(",10,", ",-1,", 1), "line 2"),
-    "nan": (VOTES.replace(",10,", ",nan,", 1), "line 2"), "cut short": (VOTES.rstrip()[:-4], "line 15"),
-    "contradiction": (votes_text(["a.png", "a.png"], votes=np.arange(20).reshape(2, 10)), "line 3: a.png"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_VOTES)
-def test_a_broken_vote_table_is_refused_by_name(tmp_path, kind):
-    text, place = BAD_VOTES[kind]
-    (tmp_path / "fer2013.csv").write_text(TEXT)
-    (tmp_path / VOTES_FILE).write_text(text)
-    with pytest.raises(FerError, match=rf"(?s){VOTES_FILE}.*{place}.*fetch {VOTES_FILE}"):
-        load(tmp_path)
 
 
 # What must be refused. Each builder makes a source below a folder and returns it.

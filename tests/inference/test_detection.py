@@ -1,9 +1,12 @@
 """Faces are found on a photograph that nobody here drew, and laid on the eyes that the networks know."""
 
+import itertools
+import sys
+
 import numpy as np
 import pytest
 import torch
-from corpus import votes_text
+from corpus import faces_of, png, votes_text
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -132,6 +135,26 @@ def test_aligned_faces_have_their_eyes_where_the_networks_know_them(tmp_path):
             np.testing.assert_allclose(seen, EYES, atol=2)  # a turn by 25° alone moves them by four
 
 
+@pytest.mark.parametrize("place", ["faces/{number}.png", "{split}/{name}/{person}/face.png"], ids=["table", "folders"])
+def test_alignment_keeps_the_persons_that_a_table_or_folders_told(place, tmp_path):
+    kinds = itertools.product(("train", "test"), ("anger", "fear"), ("ann", "bob", "eve"))
+    table = ["path,label,split,subject"]
+    for number, (split, name, person) in enumerate(kinds):
+        path = tmp_path / "raw" / place.format(number=number, split=split, name=name, person=person)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(faces_of(1, number)[0]))
+        table.append(f"{path.relative_to(tmp_path / 'raw')},{name},{split},{person}")
+    if place.startswith("faces"):
+        (tmp_path / "raw" / "labels.csv").write_text("\n".join(table))
+    raw = load_faces(tmp_path / "raw", cache=False)
+    align_faces(raw, tmp_path / "aligned", progress=False)  # noise has no eyes: the same pixels come back
+    found = load_faces(tmp_path / "aligned", cache=False)
+    before, after = (sorted((image.numpy().tobytes(), split, faces.classes[label], who) for image, split, label, who
+                            in zip(faces.images, faces.split, faces.labels, faces.subjects, strict=True))
+                     for faces in (raw, found))
+    assert before == after and len(set(raw.subjects)) == 3
+
+
 def test_alignment_writes_nothing_half_and_over_nothing(tmp_path):
     faces = portraits((0, 5))
     with pytest.raises(FerError, match="finds no eyes"):
@@ -165,6 +188,24 @@ def test_an_empty_picture_and_an_unknown_detector_are_refused():
         find_faces(np.zeros((0, 5, 3), np.uint8))
     with pytest.raises(FerError, match="choose one of retinaface, cascade or auto"):
         find_faces(astronaut(), "haar")
+
+
+@pytest.mark.parametrize("library", ["libGL.so.1", "libgthread-2.0.so.0"])
+def test_opencv_without_a_library_of_the_system_is_one_line_with_the_cure(library, tmp_path, monkeypatch):
+    (tmp_path / "cv2").mkdir()
+    reason = f"{library}: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({reason!r})")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("cv2", "retinaface")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    detection._load_retinaface.cache_clear()
+    for number in range(3):
+        Image.fromarray(astronaut()).save(tmp_path / f"{number}.png")
+    result = CliRunner().invoke(app, ["predict", *(str(tmp_path / f"{number}.png") for number in range(3))])
+    assert isinstance(result.exception, FerError) and result.output == ""  # the command prints it, once for all three
+    assert f"cannot be loaded ({reason})" in str(result.exception)
+    assert "pip install opencv-python-headless" in str(result.exception) and "fer_helpers[" not in str(result.exception)
+    assert find_faces(astronaut(), "cascade")  # which needs none
 
 
 @pytest.mark.slow

@@ -150,6 +150,15 @@ def _tar(folder: Path) -> None:
         archive.add(folder / "data", "data")
 
 
+def _parquet(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pictures = [{"bytes": png(face), "path": None} for face in faces_of(4)]
+    table = pa.table({"image": pictures, "label": ["fear", "joy"] * 2, "subject": ["ann", "bob", "eve", None]})
+    pa.parquet.write_table(table, folder / "faces.parquet", row_group_size=2)
+
+
 def _heic(folder: Path) -> None:
     import pillow_heif
 
@@ -269,6 +278,8 @@ READERS: dict[str, Reader] = {
                   500),
     "gzip of a csv": Reader(_write("faces.csv.gz", gzip.compress(PIXELS.encode())), lambda folder: load_faces(
         folder / "faces.csv.gz", cache=False, progress=False), ["faces.csv.gz"], 200),
+    "parquet": Reader(_parquet, lambda folder: load_faces(folder / "faces.parquet", cache=False, progress=False),
+                      ["faces.parquet"], 300),
     "labels": Reader(lambda folder: (_tree(folder), (folder / "data" / LABELS_FILE).write_text(LABELS)),
                      lambda folder: load_faces(folder / "data", cache=False, progress=False), [f"data/{LABELS_FILE}"],
                      300),

@@ -99,6 +99,19 @@ def test_with_augmented_test_images_train_has_each_of_them_once_more_changed_and
     assert not torch.equal(select_train(voted, "test-augmented", seed=3).images, more.images)
 
 
+@pytest.mark.parametrize("told", ["names", "a table"])
+def test_augmented_test_images_show_the_persons_of_the_images_they_are_made_from(told, faces):
+    people = torch.arange(len(faces)) % 11
+    known = replace(faces, people=people) if told == "a table" else replace(faces, ids=np.array(
+        [f"S{person:03d}_001_{row:08d}" for row, person in enumerate(people)]))
+    more = select_train(known.with_classes(6), "test-augmented")
+    origin = dict(zip(known.ids, known.subjects, strict=True))
+    expected = [origin[name.removesuffix(" augmented")] for name in more.ids]
+    assert len(set(zip(more.subjects, expected, strict=True))) == len(set(more.subjects)) == 11  # one to one
+    split = more.split_validation(0.3)
+    assert set(split.subjects[split.split == "val"]).isdisjoint(split.subjects[split.split == "train"])
+
+
 def test_all_is_the_set_as_it_is(faces):
     assert select_train(faces, "all") is faces
     assert {missing_classes(name) for name in ("all", "no-copies", "test-augmented")} == {()}
