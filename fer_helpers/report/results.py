@@ -51,7 +51,8 @@ class Findings:
 
 
 def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Mapping[str, pd.DataFrame],
-         runs: Iterable[Run] = (), part: str = "", folder: Path | None = None, command: str = "") -> None:
+         runs: Iterable[Run] = (), part: str = "", folder: Path | None = None, command: str = "",
+         force: bool = False) -> None:
     """Keep what a notebook, such as "05_class_ambiguity", found, in place of what it kept before.
 
     Parameters
@@ -64,11 +65,13 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
     part : tells several runs of one notebook apart, such as its class settings.
     folder : None takes the recorded results of the repository.
     command : what made the tables, where it was not the notebook.
+    force : also in place of what is kept of other data.
 
     Raises
     ------
     FerError
-        If the faces are synthetic, or a name or an index is none that a csv can keep.
+        If the faces are synthetic, or a name or an index is none that a csv can keep; or if what is kept is of other
+        data.
     """
     if faces.action_units is not None:
         raise FerError(f"{faces.source}: only findings on photographs are recorded; give their folder as data")
@@ -78,6 +81,10 @@ def keep(notebook: str, faces: FaceSet, settings: Mapping[str, Any], tables: Map
                            "level of index")
     folder = (folder or results_folder()) / notebook / part
     source = Path(faces.source).name
+    before = read_json(folder / "about.json", _AGAIN) if (folder / "about.json").exists() else {}
+    if not force and before.get("fingerprint", faces.fingerprint) != faces.fingerprint:
+        raise FerError(f"{folder}: holds what was measured on {before.get('source')}, other data than {source}; record "
+                       "with force=True to replace it")
     words = [f"papermill notebooks/{notebook}.ipynb out.ipynb -p data path/to/{source} -p record True"]
     for name, value in settings.items():
         plain = isinstance(value, (str, int, float)) or value is None

@@ -39,6 +39,15 @@ def test_keeping_again_replaces_everything(kept):
         found["plain"]
 
 
+def test_a_record_of_other_data_is_replaced_only_by_force(kept):
+    other, tables = easy_faces(train=5, test=2), {"pairs": TABLE.head(1)}
+    with pytest.raises(FerError, match="05_class_ambiguity: holds what was measured on .*force=True"):
+        results.keep("05_class_ambiguity", other, {}, tables, folder=kept)
+    assert len(results.recall("05_class_ambiguity", folder=kept)["pairs"]) == 2
+    results.keep("05_class_ambiguity", other, {}, tables, folder=kept, force=True)
+    assert len(results.recall("05_class_ambiguity", folder=kept)["pairs"]) == 1
+
+
 def test_runs_are_kept_beside_the_tables_of_their_part(tmp_path):
     faces = easy_faces(train=12, test=2)
     runs = [train_run(TrainConfig(arch="simple_cnn", classes=7, epochs=1, batch_size=8, seed=seed), faces, tmp_path,
