@@ -11,10 +11,8 @@ import pandas as pd
 from scipy.stats import permutation_test, rankdata
 
 from ..metrics.evaluation import Comparison, Evaluation
-from ..metrics.intervals import Estimate, wilson
+from ..metrics.intervals import Estimate
 from ..training.methods import OUTCOMES, method_label
-from ..transforms.corruptions import CORRUPTIONS
-from ..transforms.occlusions import OCCLUSIONS
 
 if TYPE_CHECKING:  # only a name in a signature; importing `leakage` takes seconds
     from ..analysis.leakage import Leak
@@ -420,120 +418,31 @@ def look_against_meaning(table: pd.DataFrame) -> str:
 # --- notebook 06
 
 
-def subgroups(table: pd.DataFrame) -> str:
-    """Between which extremes accuracy differs, by the corrected tests of `error_analysis.lowest_against_highest`."""
-    clear = table[table["p_holm"] < 0.05]
-    if clear.empty:
-        return (f"no difference found between the lowest and the highest group of {listing(table.index)} (smallest "
-                f"corrected p = {table['p_holm'].min():.2g})" if len(table) else "no property varies enough to compare")
-    found = listing(f"{name} ({points(row)} from the lowest to the highest group, {row['images']:,.0f} images, "
-                    f"corrected p = {row['p_holm']:.2g})" for name, row in clear.iterrows())
-    rest = listing(name for name in table.index if name not in clear.index)
-    return f"accuracy changes with {found}" + f"; no difference found for {rest}" * (len(clear) < len(table))
+def p_value(value: float) -> str:
+    """"p = 0.021", and "p < 0.001" of anything smaller."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def growth(table: pd.DataFrame, count: int = 3) -> str:
-    """Which wrong answers grow most when a region is hidden, by the corrected tests of
-    `error_analysis.grown_confusions`."""
-    clear = table[(table["value"] > 0) & (table["p_holm"] < 0.05)]
-    if clear.empty:
-        return "no wrong answer is found to grow when a region is hidden"
-    named = listing(f"with the {row['region']} hidden {row['true']} is called {row['predicted']} more often by "
-                    f"{points(row)} of {row['images']:,} images" for _, row in clear.head(count).iterrows())
-    return f"{len(clear)} of {len(table)} wrong answers grow when a region is hidden, the most: {named}"
-
-
-def focusing(table: pd.DataFrame, measure: str = "energy") -> str:
-    """A list, by method: how far attribution gathers in a mask (`attribution.focus`), on right and on wrong answers."""
-    def said(row: pd.Series) -> str:
-        verdict = "more than" if row["low"] > 1 else "less than" if row["high"] < 1 else "no different from"
-        return (f"{row['value']:.2f} times chance [{row['low']:.2f}, {row['high']:.2f}] on {row['images']} "
-                f"{row['answers']} answers, {verdict} chance")
-
-    parts = []
-    for method, own in table[table["measure"] == measure].groupby("method", sort=False):
-        text = f"- {method}: " + "; ".join(said(row) for _, row in own.iterrows())
-        if len(own) == 2:
-            one, two = (Estimate(*row) for row in own[["value", "low", "high"]].to_numpy())
-            text += ("; no difference found between right and wrong answers" if overlap(one, two) else
-                     f"; {'more' if one.value > two.value else 'less'} on right answers than on wrong ones")
-        parts.append(text)
-    return "\n".join(parts) or "- no image shows its class in a known region"
-
-
-def temperature(value: float, images: int, before: Estimate, after: Estimate, change: Estimate) -> str:
-    """What scaling by a temperature fitted on ``images`` validation images does to the calibration error on test.
-
-    ``change`` is the paired `calibration.ece_change`.
-    """
-    state = "over-confident" if value > 1 else "under-confident"
-    verdict = ("better calibrated" if change.high < 0 else "worse calibrated" if change.low > 0 else
-               "no difference found")
-    return (f"the temperature fitted on {images:,.0f} validation images is {value:.2f} (above 1 where the network is "
-            f"over-confident: it was {state}), and the expected calibration error on test goes from {before} to "
-            f"{after}, a change of {change}: {verdict}")
-
-
-def selection(table: pd.DataFrame, area: Estimate) -> str:
-    """Accuracy at the coverages of `calibration.selective_accuracy`, and the area under the risk–coverage curve."""
-    found = listing(f"{estimate(row)} on the {row['coverage']:.0%} of test images that pass the threshold that keeps "
-                    f"{wanted:.0%} of validation ({row['images']:,.0f} images)"
-                    for wanted, row in table.iterrows() if wanted < 1)
-    return f"accuracy is {found}, {estimate(table.loc[1.0])} on all; area under the risk–coverage curve {area}"
-
-
-def corruption_costs(table: pd.DataFrame) -> str:
-    """What `robustness.corruption_errors` says of pictures as they are and at the highest severity, with Wilson
-    intervals: the corruption and the occlusion that cost most and least."""
-    def right(row: pd.Series) -> str:
-        return wilson(int(row["images"] - row["errors"]), int(row["images"])).percent
-
-    clean = table[table["corruption"] == "none"].iloc[0]
-    hardest = table[table["severity"] == table["severity"].max()].set_index("corruption").sort_values("error")
-    parts = []
-    for kind, names in (("of the corruptions", CORRUPTIONS), ("of the ways to hide a part", OCCLUSIONS)):
-        own = hardest[hardest.index.isin(names)]
-        if len(own) > 1:
-            least, most = own.iloc[0], own.iloc[-1]
-            parts.append(f"{kind} {most.name.replace('_', ' ')} costs most ({right(most)}) and "
-                         f"{least.name.replace('_', ' ')} least ({right(least)})")
-    return (f"of {clean['images']:,.0f} test images {right(clean)} are right as they are; at severity "
-            f"{hardest['severity'].iloc[0]}, {'; '.join(parts)}")
-
-
-def failure_shares(table: pd.DataFrame, count: int = 2) -> str:
-    """The most frequent types of failure, from `error_analysis.failure_summary`."""
-    most = table.sort_values("errors", ascending=False).head(count)
-    return "of the errors, " + listing(f"{estimate(row)} are of type *{name}* ({row['errors']:,.0f})"
-                                       for name, row in most.iterrows())
+def subgroup_table(table: pd.DataFrame) -> str:
+    """`error_analysis.lowest_against_highest` as a table in Markdown."""
+    rows = [(str(name), f"{row['lowest']:.1%}", f"{row['highest']:.1%}", f"{points(row)}", p_value(row["p_holm"]))
+            for name, row in table.iterrows()]
+    return markdown_table(("quarters by", "lowest", "highest", "difference", "corrected"), rows)
 
 
 def failure_table(table: pd.DataFrame) -> str:
     """`error_analysis.failure_summary` as a table in Markdown."""
-    rows = [(name, f"{row['errors']:,.0f}", estimate(row), row["evidence"], row["what would fix it"])
-            for name, row in table.iterrows()]
-    head = ("failure type", "errors", "share of errors, 95% interval", "evidence", "what would fix it")
+    return markdown_table(("type", "errors", "share of errors", "what would mend it"), [
+        (str(name), f"{row['errors']:,.0f}", estimate(row), row["what would fix it"])
+        for name, row in table.iterrows()])
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of texts under a head, as a table in Markdown."""
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, (":--",) * len(head), *rows))
 
 
 # --- methods, notebooks 05 and 06
-
-
-def method_findings(table: pd.DataFrame, outcome: str, baseline: str = "plain") -> str:
-    """Which methods of `methods.compare_methods` change an outcome, and for which no difference was found."""
-    own = table[(table["outcome"] == outcome) & (table["method"] != baseline)]
-    start = table[(table["outcome"] == outcome) & (table["method"] == baseline)].iloc[0]
-    clear = own[own["p_holm"] < 0.05].sort_values("difference", ascending=not OUTCOMES[outcome])
-    better = (clear["difference"] > 0) == OUTCOMES[outcome]
-    value = f"{start['value']:.2f}" if outcome == "mCE" else f"{start['value']:.1%}"
-    parts = [f"{verb} by {_method_changes(rows)}"
-             for verb, rows in (("made better", clear[better]), ("made worse", clear[~better])) if len(rows)]
-    rest = len(own) - len(clear)
-    if rest:
-        others = f"any of {rest}" if rest == len(own) else f"{rest} others" if rest > 1 else "the other"
-        parts.append(f"no difference found for {others}")
-    return (f"{outcome} ({value} by plain cross-entropy, {start['images']:,.0f} images, {start['seeds']:.0f} "
-            f"seed{'s' * int(start['seeds'] > 1)}): {'; '.join(parts)}")
 
 
 def methods_that_help(table: pd.DataFrame, outcomes: Sequence[str], baseline: str = "plain") -> str:
