@@ -22,7 +22,7 @@ from .dataset_statistics import asymmetry, human_agreement, image_statistics
 #: Types of failure in the order in which `failure_types` asks for them, each with what would mend it.
 TYPES = {
     "a copy in train has another label": "clean the labels of copies: no network can satisfy both",
-    "ambiguous face": "train on and score against the spread of judgements, not one label",
+    "disputed label": "train on and score against the spread of judgements, not one label",
     "poor picture": "augment with such pictures, or decline them before the network is asked",
     "right class a close second": "more training, data or networks to average: the evidence was nearly enough",
     "confidently wrong": "look at each: a wrong label, or a cue that should not count; calibrate, or abstain",
@@ -102,7 +102,7 @@ def failure_types(answers: pd.DataFrame) -> pd.Series:
     The first rule that holds decides, so every error has exactly one type:
 
     1. a copy in train has another label: a near copy of the image stands in train or val under another label.
-    2. ambiguous face: the label has less than half of the support (`label_support`).
+    2. disputed label: the label has less than half of the support (`label_support`).
     3. poor picture: contrast or sharpness among the lowest 5% of the test images, or brightness among the lowest or
        the highest 5%.
     4. right class a close second: the true class comes second, with at least half the answer's probability.
@@ -146,7 +146,7 @@ def base_rates(answers: pd.DataFrame) -> pd.DataFrame:
     rules = _excuses(answers) | {"another class a close second": answers["second"] >= CLOSE,
                                  f"confidence of {SURE:.0%} or more": answers["confidence"] >= SURE}
     if answers["support"].isna().all():
-        del rules["ambiguous face"]
+        del rules["disputed label"]
     for name, holds in rules.items():
         rows[name] = _shares({what: (int(holds[own].sum()), int(own.sum()))
                               for what, own in (("wrong", ~correct), ("right", correct))})

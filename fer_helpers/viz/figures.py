@@ -377,7 +377,7 @@ def two_rates(table: pd.DataFrame, names: Mapping[str, str],
               xlabel: str = "share of the true class, 95% interval") -> Figure:
     """Two rates a row, with intervals: of each column of ``names``, which says what it is, with its _low and _high."""
     rows = table.iloc[::-1]
-    figure, axis = plt.subplots(figsize=(7.4, 0.42 * len(rows) + 1.2))
+    figure, axis = plt.subplots(figsize=(7.4, 0.38 * len(rows) + 1.1))
     height = np.arange(len(rows))
     for (part, name), color, shift in zip(names.items(), (BASELINE, ACCENT), (0.13, -0.13), strict=True):
         value = rows[part].to_numpy()
@@ -515,7 +515,7 @@ FAMILIES = {
 def corruption_lines(table: pd.DataFrame) -> Figure:
     """Accuracy against the severity of each corruption of `robustness.corruption_errors`, a panel a family."""
     clean = 1 - table.loc[table["corruption"] == "none", "error"].iloc[0]
-    figure, axes = plt.subplots(2, 2, figsize=(7.4, 5.6), sharex=True, sharey=True)
+    figure, axes = plt.subplots(2, 2, figsize=(7.4, 5.2), sharex=True, sharey=True)
     for axis, (family, names) in zip(axes.flat, FAMILIES.items(), strict=True):
         axis.axhline(clean, color=BASELINE, ls=":", lw=1)
         for number, name in enumerate(names):
@@ -568,7 +568,7 @@ def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
                   yerr=[points["value"] - points["low"], points["high"] - points["value"]],
                   label="threshold from validation, 95% interval")
     axis.set(xlabel="share of test images answered", ylabel="accuracy of the answers", xlim=(0, 1.02),
-             title="accuracy against coverage", ylim=(min(0.95 * right, 0.9), 1.01))
+             ylim=(min(0.95 * right, 0.9), 1.01))
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

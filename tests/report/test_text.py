@@ -330,82 +330,20 @@ def test_the_pair_whose_looks_and_meaning_differ_most_is_named():
 # --- notebook 06
 
 
-def test_subgroups_are_named_only_where_the_corrected_test_tells_them_apart():
-    table = pd.DataFrame({"value": [0.3, 0.02], "low": [0.2, -0.05], "high": [0.4, 0.09], "images": [400, 400],
-                          "p_holm": [0.001, 0.7]}, index=["brightness", "contrast"])
-    text = narrative.subgroups(table)
-    assert "accuracy changes with brightness (30.0 points [20.0, 40.0]" in text and "400 images" in text
-    assert text.endswith("no difference found for contrast")
-    assert narrative.subgroups(table.tail(1)).startswith("no difference found between the lowest and the highest")
-    assert "0.7" in narrative.subgroups(table.tail(1)) and "no property" in narrative.subgroups(table.head(0))
+def test_tables_are_markdown_with_as_many_cells_in_every_line():
+    failures = pd.DataFrame({"errors": [1200], "value": [0.25], "low": [0.1], "high": [0.4],
+                             "what would fix it": ["care"]}, index=["rare"])
+    groups = pd.DataFrame({"lowest": [0.3], "highest": [0.9], "value": [0.6], "low": [0.5], "high": [0.7],
+                           "p_holm": [8.7e-224]}, index=["agreement"])
+    for text, row in ((narrative.failure_table(failures), "| rare | 1,200 | 25.0% [10.0, 40.0] | care |"),
+                      (narrative.subgroup_table(groups),
+                       "| agreement | 30.0% | 90.0% | 60.0 points [50.0, 70.0] | p < 0.001 |")):
+        lines = text.splitlines()
+        assert lines[2] == row and len({line.count("|") for line in lines}) == 1
 
 
-def test_growth_names_wrong_answers_that_grow_beyond_chance():
-    table = pd.DataFrame({"region": ["mouth", "eyes"], "true": ["happiness", "fear"], "predicted": ["anger", "anger"],
-                          "value": [0.4, 0.1], "low": [0.3, -0.1], "high": [0.5, 0.3], "images": [1500, 90],
-                          "p_holm": [0.01, 0.5]})
-    text = narrative.growth(table)
-    assert text.startswith("1 of 2 wrong answers grow") and "fear" not in text
-    assert "with the mouth hidden happiness is called anger more often by 40.0 points [30.0, 50.0] of 1,500" in text
-    assert "no wrong answer is found" in narrative.growth(table.tail(1))
-
-
-def test_focus_is_held_against_chance_and_right_against_wrong_answers():
-    def row(method, answers, value, low, high):
-        return {"method": method, "answers": answers, "measure": "energy", "value": value, "low": low, "high": high,
-                "images": 20}
-    table = pd.DataFrame([row("a", "right", 3, 2.5, 3.5), row("a", "wrong", 1.1, 0.9, 1.3),
-                          row("b", "right", 0.5, 0.4, 0.6), row("b", "wrong", 0.5, 0.4, 0.7)])
-    first, second = narrative.focusing(table).split("\n- b: ")
-    assert "3.00 times chance [2.50, 3.50] on 20 right answers, more than chance" in first
-    assert "wrong answers, no different from chance; more on right answers" in first
-    assert second.count("less than chance") == 2
-    assert second.endswith("no difference found between right and wrong answers")
-    assert narrative.focusing(table.head(0)).startswith("- no image")
-
-
-@pytest.mark.parametrize(("low", "high", "verdict"), [
-    (-0.2, -0.1, "better calibrated"), (0.1, 0.2, "worse calibrated"), (-0.2, 0.1, "no difference found")])
-def test_a_temperature_is_credited_only_where_the_paired_interval_leaves_zero(low, high, verdict):
-    before, after, change = Estimate(0.2, 0.18, 0.22), Estimate(0.05, 0.03, 0.07), Estimate((low + high) / 2, low, high)
-    text = narrative.temperature(1.4, 900, before, after, change)
-    assert text.endswith(verdict) and "it was over-confident" in text and "900 validation images is 1.40" in text
-    assert f"from {before} to {after}, a change of {change}" in text
-    assert "it was under-confident" in narrative.temperature(0.9, 900, before, after, change)
-
-
-def test_selection_states_reached_coverage_and_the_area():
-    table = pd.DataFrame({"value": [0.9, 0.7], "low": [0.85, 0.65], "high": [0.95, 0.75], "coverage": [0.52, 1.0],
-                          "images": [1040, 2000]}, index=[0.5, 1.0])
-    text = narrative.selection(table, Estimate(0.1, 0.08, 0.12))
-    assert "90.0% [85.0, 95.0] on the 52% of test images" in text and "keeps 50% of validation (1,040 images)" in text
-    assert "70.0% [65.0, 75.0] on all" in text and "0.100 [0.080, 0.120]" in text
-
-
-def test_the_most_frequent_types_of_failure_come_first():
-    table = pd.DataFrame({"errors": [10, 30], "value": [0.25, 0.75], "low": [0.1, 0.6], "high": [0.4, 0.9]},
-                         index=["rare", "frequent"])
-    text = narrative.failure_shares(table)
-    assert text.index("frequent") < text.index("rare") and "75.0% [60.0, 90.0] are of type *frequent* (30)" in text
-
-
-def test_the_table_of_failures_is_markdown_with_a_row_a_type():
-    table = pd.DataFrame({"errors": [1200], "value": [0.25], "low": [0.1], "high": [0.4], "evidence": ["seen"],
-                          "what would fix it": ["care"]}, index=["rare"])
-    head, rule, row = narrative.failure_table(table).splitlines()
-    assert row == "| rare | 1,200 | 25.0% [10.0, 40.0] | seen | care |"
-    assert head.count("|") == rule.count("|") == row.count("|")
-
-
-def test_the_costliest_and_the_cheapest_corruption_are_named_at_the_highest_severity():
-    rows = [("none", 0, 40), ("jpeg", 1, 90), ("jpeg", 5, 50), ("shift", 5, 70), ("contrast", 5, 60), ("eyes", 5, 55),
-            ("mask", 5, 80)]
-    table = pd.DataFrame(rows, columns=["corruption", "severity", "errors"]).assign(images=100)
-    table["error"] = table["errors"] / 100
-    assert narrative.corruption_costs(table) == (
-        "of 100 test images 60.0% [50.2, 69.1] are right as they are; at severity 5, of the corruptions shift costs "
-        "most (30.0% [21.9, 39.6]) and jpeg least (50.0% [40.4, 59.6]); of the ways to hide a part mask costs most "
-        "(20.0% [13.3, 28.9]) and eyes least (45.0% [35.6, 54.8])")
+def test_a_p_value_says_no_more_than_anyone_needs():
+    assert [narrative.p_value(value) for value in (1e-30, 0.0212, 1.0)] == ["p < 0.001", "p = 0.021", "p = 1.000"]
 
 
 # --- methods
@@ -418,30 +356,6 @@ def compared(**rows):
     return pd.DataFrame([first] + [
         first | {"method": name, "value": 0.4 + gap, "difference": gap, "difference_low": gap - 0.01,
                  "difference_high": gap + 0.01, "p_holm": p} for name, (gap, p) in rows.items()])
-
-
-def test_methods_are_named_only_where_their_difference_stands_after_correction():
-    text = narrative.method_findings(compared(cbam=(0.03, 0.01), focal=(-0.02, 0.04), hard_negatives=(0.02, 0.2)),
-                                     "accuracy")
-    assert text.startswith("accuracy (40.0% by plain cross-entropy, 3,523 images, 5 seeds): made better by cbam "
-                           "(+3.0 points [+2.0, +4.0]); made worse by focal (-2.0 points [-3.0, -1.0])")
-    assert text.endswith("no difference found for the other") and "hard" not in text
-
-
-def test_less_is_better_where_an_outcome_is_an_error():
-    table = compared(cbam=(-0.03, 0.01)).assign(outcome="ECE")
-    assert "made better by cbam (-3.0 points" in narrative.method_findings(table, "ECE")
-
-
-def test_no_difference_at_all_is_said():
-    text = narrative.method_findings(compared(cbam=(0.01, 0.5), text=(0.0, 1.0)), "accuracy")
-    assert text.endswith("no difference found for any of 2")
-
-
-def test_the_corruption_error_is_a_ratio_not_points():
-    table = compared(cbam=(-0.03, 0.01)).assign(outcome="mCE")
-    assert "mCE (0.40 by plain" in narrative.method_findings(table, "mCE")
-    assert "cbam (-0.03 [-0.04, -0.02])" in narrative.method_findings(table, "mCE")
 
 
 def test_the_methods_that_help_are_named_by_what_they_make_better():
