@@ -180,23 +180,6 @@ def eigenfaces(images: torch.Tensor, count: int = 6, seed: int = 0, like: Eigenf
                       model.explained_variance_ratio_, scores * sign)
 
 
-def component_meaning(scores: np.ndarray, statistics: pd.DataFrame) -> pd.DataFrame:
-    """Pearson correlation of each component's ``scores`` (N, K) with each column of numbers of ``statistics``.
-
-    Returns
-    -------
-    Data frame: component (1..K), statistic, value, low, high (95%, Fisher's z), images. Rows with NaN are left out.
-    """
-    numbers = statistics.select_dtypes("number")
-    known = numbers.notna().all(axis=1).to_numpy()
-    rows = []
-    for component, score in enumerate(scores[known].T, start=1):
-        for name in numbers:
-            result = pearsonr(score, numbers[name][known])
-            rows.append((component, name, result.statistic, *result.confidence_interval(), int(known.sum())))
-    return pd.DataFrame(rows, columns=["component", "statistic", "value", "low", "high", "images"])
-
-
 def mean_shares(shares: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
     """Mean answer (columns) to the images of each class (rows), from float ``shares`` (N, C) of the answers to each
     image, such as `faceset.FaceSet.vote_shares`; images with NaN are left out."""

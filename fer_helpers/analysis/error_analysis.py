@@ -22,7 +22,7 @@ from .dataset_statistics import asymmetry, human_agreement, image_statistics
 #: Types of failure in the order in which `failure_types` asks for them, each with what would mend it.
 TYPES = {
     "a copy in train has another label": "clean the labels of copies: no network can satisfy both",
-    "ambiguous face": "train on and score against the spread of judgements, not one label",
+    "disputed label": "train on and score against the spread of judgements, not one label",
     "poor picture": "augment with such pictures, or decline them before the network is asked",
     "right class a close second": "more training, data or networks to average: the evidence was nearly enough",
     "confidently wrong": "look at each: a wrong label, or a cue that should not count; calibrate, or abstain",
@@ -31,40 +31,54 @@ TYPES = {
 SUPPORT, TAIL, CLOSE, SURE = 0.5, 0.05, 0.5, 0.8  # the thresholds of `failure_types`
 
 
-def describe_answers(predictions: pd.DataFrame, faces: FaceSet) -> pd.DataFrame:
-    """Every test answer of a run with what is known of its image, in the order of ``faces.only("test")``.
+def describe_pictures(faces: FaceSet) -> pd.DataFrame:
+    """What is known of every test image without any network.
+
+    ``faces`` is a class view, train images included.
+
+    Returns
+    -------
+    Data frame indexed by image id, in the order of ``faces.only("test")``: ``support`` (`label_support`), ``strength``
+    (sum of the drawn action units, NaN for photographs); ``copies`` (near copies in train and val) and ``conflicts``
+    (those with another label); brightness, contrast, sharpness and asymmetry of the picture.
+    """
+    test, known = faces.only("test"), faces.split != "test"
+    group, count = faces.near_groups, faces.near_groups.max() + 1
+    alike = np.bincount(group[known] * len(faces.classes) + faces.labels.numpy()[known],
+                        minlength=count * len(faces.classes)).reshape(count, -1)[group[~known]]
+    table = pd.DataFrame({
+        "support": label_support(faces),
+        "strength": np.nan if test.action_units is None else test.action_units.sum(1).numpy(),
+        "copies": alike.sum(1), "conflicts": alike.sum(1) - alike[np.arange(len(test)), test.labels.numpy()]},
+        index=pd.Index(test.ids, name="id"))
+    pictures = image_statistics(test).set_index("id")[["brightness", "contrast", "sharpness"]]
+    return table.join(pictures.astype(float)).assign(asymmetry=asymmetry(test.images).numpy())
+
+
+def describe_answers(predictions: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
+    """Every test answer of a run with what is known of its image.
 
     Parameters
     ----------
     predictions : `runs.Run.predictions`.
-    faces : the class view the run was trained on, train images included.
+    pictures : `describe_pictures` of the class view that the run was trained on.
 
     Returns
     -------
-    Data frame indexed by image id: true, predicted, confidence, correct; ``ratio`` (probability of the true class over
-    that of the answer, 0..1) and ``rank`` of the true class; ``support`` (`label_support`), ``strength`` (sum of the
-    drawn action units, NaN for photographs); ``copies`` (near copies in train and val) and ``conflicts`` (those with
-    another label); brightness, contrast, sharpness and asymmetry of the picture.
+    ``pictures``, its columns behind these: true, predicted, confidence, correct; ``ratio`` (probability of the true
+    class over that of the answer, 0..1) and ``rank`` of the true class; ``second`` (probability of the second answer
+    over that of the first).
     """
-    test = faces.only("test")
-    rows = predictions[predictions["split"] == "test"].set_index("id").reindex(test.ids)
+    rows = predictions[predictions["split"] == "test"].set_index("id").reindex(pictures.index)
     if rows["true"].isna().any():
-        raise FerError(f"{faces.source}: {int(rows['true'].isna().sum())} test images have no prediction; give the "
-                       "faces and class setting that the run was trained on")
-    probs = rows[[f"prob_{name}" for name in faces.classes]].to_numpy()
-    own = probs[np.arange(len(test)), test.labels.numpy()]
-    table = rows[["true", "predicted", "confidence"]].assign(
-        correct=rows["true"] == rows["predicted"], ratio=own / probs.max(1), rank=1 + (probs > own[:, None]).sum(1),
-        support=label_support(faces),
-        strength=np.nan if test.action_units is None else test.action_units.sum(1).numpy())
-    known = faces.split != "test"
-    group, count = faces.near_groups, faces.near_groups.max() + 1
-    alike = np.bincount(group[known] * len(faces.classes) + faces.labels.numpy()[known],
-                        minlength=count * len(faces.classes)).reshape(count, -1)[group[~known]]
-    table["copies"] = alike.sum(1)
-    table["conflicts"] = table["copies"] - alike[np.arange(len(test)), test.labels.numpy()]
-    pictures = image_statistics(test).set_index("id")[["brightness", "contrast", "sharpness"]]
-    return table.join(pictures.astype(float)).assign(asymmetry=asymmetry(test.images).numpy())
+        raise FerError(f"{int(rows['true'].isna().sum())} test images have no prediction; give the faces and class "
+                       "setting that the run was trained on")
+    probs = rows.filter(like="prob_")
+    own = probs.to_numpy()[np.arange(len(rows)), probs.columns.get_indexer("prob_" + rows["true"])]
+    *_, second, first = np.sort(probs, axis=1).T
+    return rows[["true", "predicted", "confidence"]].assign(
+        correct=rows["true"] == rows["predicted"], ratio=own / first, rank=1 + (probs.to_numpy() > own[:, None]).sum(1),
+        second=second / first).join(pictures)
 
 
 def label_support(faces: FaceSet) -> np.ndarray:
@@ -88,7 +102,7 @@ def failure_types(answers: pd.DataFrame) -> pd.Series:
     The first rule that holds decides, so every error has exactly one type:
 
     1. a copy in train has another label: a near copy of the image stands in train or val under another label.
-    2. ambiguous face: the label has less than half of the support (`label_support`).
+    2. disputed label: the label has less than half of the support (`label_support`).
     3. poor picture: contrast or sharpness among the lowest 5% of the test images, or brightness among the lowest or
        the highest 5%.
     4. right class a close second: the true class comes second, with at least half the answer's probability.
@@ -104,29 +118,64 @@ def failure_types(answers: pd.DataFrame) -> pd.Series:
 
 
 def failure_summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """The errors by type: how many, their share with a Wilson 95% interval, what speaks for it, what would mend it.
+    """The errors by type: how many, their share with a Wilson 95% interval, what would mend it.
 
     Returns
     -------
-    Data frame indexed by type, in the order of `TYPES`: errors, value, low, high, evidence, "what would fix it". The
-    evidence of the first three sets how often the rule holds of wrong answers beside how often of right ones (Fisher's
-    exact test): a rule that holds of both alike explains nothing.
+    Data frame indexed by type, in the order of `TYPES`: errors, value, low, high, "what would fix it".
     """
-    types, correct, excuses = failure_types(answers), answers["correct"].to_numpy(), _excuses(answers)
-    rows = {}
+    types, rows = failure_types(answers), {}
     for name, fix in TYPES.items():
-        own = answers.loc[types.index[types == name]]
-        share = wilson(len(own), len(types))
-        if name in excuses:
-            evidence = _contrast(excuses[name].to_numpy(), correct)
-        elif not len(own):
-            evidence = "no such error"
-        else:
-            evidence = (f"median confidence {own['confidence'].median():.0%}, true class at "
-                        f"{(own['ratio'] * own['confidence']).median():.0%} and in place {own['rank'].median():.0f}")
-        rows[name] = (len(own), share.value, share.low, share.high, evidence, fix)
+        errors = int((types == name).sum())
+        share = wilson(errors, len(types))
+        rows[name] = (errors, share.value, share.low, share.high, fix)
     return pd.DataFrame.from_dict(rows, orient="index", columns=[
-        "errors", "value", "low", "high", "evidence", "what would fix it"]).rename_axis("type")
+        "errors", "value", "low", "high", "what would fix it"]).rename_axis("type")
+
+
+def base_rates(answers: pd.DataFrame) -> pd.DataFrame:
+    """How often what may excuse an error holds of wrong answers, and how often of right ones: what holds of both alike
+    explains nothing.
+
+    Returns
+    -------
+    Data frame indexed by what holds: wrong, right (shares 0..1, each with _low and _high, Wilson 95%) and p_holm
+    (Fisher's exact test, corrected for the number of rows). Support is left out where it is not known.
+    """
+    correct, rows, p_values = answers["correct"].to_numpy(bool), {}, []
+    rules = _excuses(answers) | {"another class a close second": answers["second"] >= CLOSE,
+                                 f"confidence of {SURE:.0%} or more": answers["confidence"] >= SURE}
+    if answers["support"].isna().all():
+        del rules["disputed label"]
+    for name, holds in rules.items():
+        rows[name] = _shares({what: (int(holds[own].sum()), int(own.sum()))
+                              for what, own in (("wrong", ~correct), ("right", correct))})
+        p_values.append(fisher_exact(pd.crosstab(holds, correct).reindex(index=[False, True], columns=[False, True],
+                                                                         fill_value=0)).pvalue)
+    return pd.DataFrame.from_dict(rows, orient="index").assign(p_holm=holm(np.array(p_values)))
+
+
+def accuracy_where_backed(answers: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy where at least half of the votes are for the label, and where fewer are; of "all" and of each class.
+
+    Returns
+    -------
+    Data frame indexed by class: backed, disputed (0..1, each with _low and _high, Wilson 95%). Images of unknown
+    support are left out.
+    """
+    known = answers[answers["support"].notna()]
+    groups = {"all": known} | dict(iter(known.groupby("true")))
+    return pd.DataFrame.from_dict({name: _shares({
+        what: (int(own.loc[part, "correct"].sum()), int(part.sum()))
+        for what, part in (("backed", own["support"] >= SUPPORT), ("disputed", own["support"] < SUPPORT))})
+        for name, own in groups.items()}, orient="index")
+
+
+def _shares(parts: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+    """Of (hits, images) by name: ``name``, the share, and ``name_low``, ``name_high`` (Wilson 95%)."""
+    found = {name: wilson(*counts) for name, counts in parts.items()}
+    return {f"{name}{end}": value for name, one in found.items()
+            for end, value in (("", one.value), ("_low", one.low), ("_high", one.high))}
 
 
 def _excuses(answers: pd.DataFrame) -> dict[str, pd.Series]:
@@ -137,14 +186,6 @@ def _excuses(answers: pd.DataFrame) -> dict[str, pd.Series]:
             | (answers["brightness"] > answers["brightness"].quantile(1 - TAIL)))
     rules = (answers["conflicts"] > 0, answers["support"] < SUPPORT, poor)
     return dict(zip(TYPES, rules, strict=False))
-
-
-def _contrast(holds: np.ndarray, correct: np.ndarray) -> str:
-    table = [[int((holds & own).sum()), int((~holds & own).sum())] for own in (~correct, correct)]
-    p_value = fisher_exact(table).pvalue
-    wrong, right = (wilson(part[0], sum(part)).percent for part in table)
-    verdict = f"p = {p_value:.2g}" if p_value < 0.05 else f"no difference found, p = {p_value:.2g}"
-    return f"holds of {wrong} of wrong and {right} of right answers ({verdict})"
 
 
 # --- Subgroups -------------------------------------------------------------------------------------------------------
@@ -261,3 +302,11 @@ def grown_confusions(faces: FaceSet, answered: Mapping[str, np.ndarray]) -> pd.D
                                         "images", "p_holm"])
     return table.assign(p_holm=holm(table["p_holm"].to_numpy())).sort_values("value", ascending=False,
                                                                              ignore_index=True)
+
+
+def before_and_after(grown: pd.DataFrame, top: int = 8) -> pd.DataFrame:
+    """The ``top`` largest changes of `grown_confusions`, indexed by what is hidden and which answer takes over: before,
+    after, each with _low and _high (Wilson 95%)."""
+    return pd.DataFrame.from_dict({f"{row['region']} hidden: {row['true']} → {row['predicted']}": _shares({
+        name: (round(row[name] * row["images"]), row["images"]) for name in ("before", "after")})
+        for _, row in grown.head(top).iterrows()}, orient="index")

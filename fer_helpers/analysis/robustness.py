@@ -54,10 +54,3 @@ def corruption_errors(model: nn.Module, faces: FaceSet, names: Sequence[str] = (
         errors = int((logits.argmax(1) != faces.labels).sum())
         rows.append((name, int(severity), errors, len(faces), errors / len(faces)))
     return pd.DataFrame(rows, columns=["corruption", "severity", "errors", "images", "error"])
-
-
-def accuracies(table: pd.DataFrame) -> pd.DataFrame:
-    """`corruption_errors` as accuracy 0..1: a row a corruption, in the order of the table, a column a severity."""
-    spoiled = table[table["corruption"] != "none"]
-    wide = 1 - spoiled.pivot(index="corruption", columns="severity", values="error")
-    return wide.loc[spoiled["corruption"].unique()].rename(lambda name: name.replace("_", " "))

@@ -18,11 +18,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..analysis.dataset_statistics import Eigenfaces
 from ..analysis.published import MatrixComparison
-from ..data.emotions import REGIONS
 from ..experiments.learning_rates import RateRange
 from ..models.base import network_name
 from ..training.methods import OUTCOMES, method_label
 from ..training.optim import optimizer_name
+from ..transforms.occlusions import OCCLUSIONS
 from .plots import gallery
 from .style import ACCENT, BASELINE, COLORS, INK
 
@@ -288,15 +288,21 @@ def heatmaps(tables: Mapping[str, pd.DataFrame], xlabel: str = "answered", ylabe
 
 def rate_changes(table: pd.DataFrame, lower: str, upper: str) -> Figure:
     """The two rates of each confusion in `confusions.rate_changes`, with intervals; ``lower``, ``upper`` name them."""
+    return two_rates(table, {"lower": lower, "upper": upper})
+
+
+def two_rates(table: pd.DataFrame, names: Mapping[str, str],
+              xlabel: str = "share of the true class, 95% interval") -> Figure:
+    """Two rates a row, with intervals: of each column of ``names``, which says what it is, with its _low and _high."""
     rows = table.iloc[::-1]
-    figure, axis = plt.subplots(figsize=(7.4, 0.42 * len(rows) + 1.2))
+    figure, axis = plt.subplots(figsize=(7.4, 0.38 * len(rows) + 1.1))
     height = np.arange(len(rows))
-    for part, name, color, shift in (("lower", lower, BASELINE, 0.13), ("upper", upper, ACCENT, -0.13)):
+    for (part, name), color, shift in zip(names.items(), (BASELINE, ACCENT), (0.13, -0.13), strict=True):
         value = rows[part].to_numpy()
         error = [value - rows[f"{part}_low"], rows[f"{part}_high"] - value]
         axis.errorbar(value, height + shift, xerr=error, fmt="o", color=color, capsize=3, lw=1.2, ms=6, label=name)
     axis.set_yticks(height, rows.index)
-    axis.set(xlabel="share of the true class, 95% interval", xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
+    axis.set(xlabel=xlabel, xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
     return figure
@@ -339,14 +345,13 @@ def _label(axis: Axes, dots: PathCollection, names: Sequence[str], size: float) 
 # --- notebook 06
 
 
-def failure_gallery(answers: pd.DataFrame, images: torch.Tensor, ids: Sequence[str], title: str = "") -> Figure:
-    """The images ``ids`` of `error_analysis.describe_answers`: label → answer, confidence · support, © if copied."""
+def failure_gallery(answers: pd.DataFrame, images: torch.Tensor, ids: Sequence[str]) -> Figure:
+    """The images ``ids`` of `error_analysis.describe_answers`: label → answer, confidence, support where known."""
     titles = []
     for row in answers.loc[ids].itertuples():
-        known = "" if np.isnan(row.support) else f" · {row.support:.0%}"
-        titles.append(f"{row.true}\n→ {row.predicted}\n{row.confidence:.0%}{known}{' ©' * (row.copies > 0)}")
-    rows = answers.index.get_indexer(ids)
-    return gallery(images[rows], titles, columns=10, size=1.05, title=title)
+        known = "" if np.isnan(row.support) else f"\nlabel backed {row.support:.0%}"
+        titles.append(f"{row.true} →\n{row.predicted}, {row.confidence:.0%}{known}")
+    return gallery(images[answers.index.get_indexer(ids)], titles, columns=6, size=1.2)
 
 
 def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles: Sequence[str], columns: int = 2,
@@ -380,33 +385,40 @@ def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles:
     return figure
 
 
-def grown_confusions(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Change of every wrong answer's share when a region is hidden, a panel per region:
-    `error_analysis.grown_confusions`.
+#: What `robustness.corruption_errors` may do to a picture, a panel each: 17 lines in one cannot be told apart.
+FAMILIES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "less detail": ("motion_blur", "defocus_blur", "low_resolution", "jpeg"),
+    "light and position": ("contrast", "brightness", "rotation", "shift"),
+    "hidden parts": OCCLUSIONS,
+}
 
-    Numbers, in points, stand where the corrected test tells the change from none.
-    """
-    regions = [region for region in REGIONS if region in set(table["region"])]
-    figure, axes = plt.subplots(1, len(regions), figsize=(0.42 * len(classes) * len(regions) + 1.6,
-                                                          0.36 * len(classes) + 1.3), sharey=True, squeeze=False)
-    for axis, region in zip(axes[0], regions, strict=True):
-        own = table[table["region"] == region]
-        change, clear = (own.pivot(index="true", columns="predicted", values=what).reindex(
-            index=list(classes), columns=list(classes)) for what in ("value", "p_holm"))
-        sns.heatmap(change, mask=change.isna(), cmap="RdBu_r", center=0, vmin=-0.5, vmax=0.5, cbar=False, linewidths=1,
-                    annot=(100 * change).map("{:+z.0f}".format).where(clear < 0.05, ""), fmt="", ax=axis,
-                    annot_kws={"fontsize": 7.5})
-        axis.set_title(f"{region} hidden")
-        axis.set(xlabel="predicted", ylabel="true" * (region == regions[0]))
-        axis.tick_params(length=0, labelsize=8)
-        axis.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=45, ha="right", rotation_mode="anchor")
+
+def corruption_lines(table: pd.DataFrame) -> Figure:
+    """Accuracy against the severity of each corruption of `robustness.corruption_errors`, a panel a family."""
+    clean = 1 - table.loc[table["corruption"] == "none", "error"].iloc[0]
+    figure, axes = plt.subplots(2, 2, figsize=(7.4, 5.2), sharex=True, sharey=True)
+    for axis, (family, names) in zip(axes.flat, FAMILIES.items(), strict=True):
+        axis.axhline(clean, color=BASELINE, ls=":", lw=1)
+        for number, name in enumerate(names):
+            own = table[table["corruption"] == name]
+            axis.plot([0, *own["severity"]], [clean, *1 - own["error"]], marker="o", ms=3, lw=1.4, color=f"C{number}",
+                      label=name.replace("_", " "))
+        axis.set_title(family)
+        axis.legend(fontsize=8, loc="lower left", labelspacing=0.2, handlelength=1.2)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy")
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axis in axes[1]:
+        axis.set_xlabel("severity (0: as it is)")
+    axes[0, 0].set_ylim(0, None)
     return figure
 
 
 def focus(table: pd.DataFrame) -> Figure:
     """Attribution in the causal regions over the area they take, with intervals: the table of `attribution.focus`."""
     measures, methods = list(pd.unique(table["measure"])), list(pd.unique(table["method"]))
-    figure, axes = plt.subplots(1, len(measures), figsize=(4.2 * len(measures) + 1, 0.6 * len(methods) + 1.3),
+    figure, axes = plt.subplots(1, len(measures), figsize=(2.6 * len(measures) + 2.2, 0.5 * len(methods) + 1.3),
                                 sharey=True, squeeze=False)
     for axis, measure in zip(axes[0], measures, strict=True):
         for answers, color, shift in (("right", ACCENT, -0.13), ("wrong", COLORS["anger"], 0.13)):
@@ -418,7 +430,7 @@ def focus(table: pd.DataFrame) -> Figure:
         axis.set(title=measure, xlabel="times chance, 95% interval", xlim=(0, None))
         axis.set_yticks(range(len(methods)), methods)
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    axes[0, -1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -438,7 +450,7 @@ def selective(curve: pd.DataFrame, points: pd.DataFrame) -> Figure:
                   yerr=[points["value"] - points["low"], points["high"] - points["value"]],
                   label="threshold from validation, 95% interval")
     axis.set(xlabel="share of test images answered", ylabel="accuracy of the answers", xlim=(0, 1.02),
-             title="accuracy against coverage", ylim=(min(0.95 * right, 0.9), 1.01))
+             ylim=(min(0.95 * right, 0.9), 1.01))
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

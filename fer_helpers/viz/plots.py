@@ -20,8 +20,6 @@ from matplotlib.ticker import PercentFormatter
 
 from ..data.faceset import FaceSet
 from ..metrics.evaluation import Evaluation, calibration_bins
-from ..transforms.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from ..transforms.occlusions import OCCLUSIONS
 from .style import ACCENT, BASELINE, COLORS, INK
 
 
@@ -281,46 +279,4 @@ def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Fi
     axis.axvline(0, color=INK, lw=0.8)
     axis.set(xlabel=xlabel, title=title)
     axis.xaxis.set_major_formatter(PercentFormatter(1))
-    return figure
-
-
-def by_property(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy with intervals along each property of the images: the tables of `error_analysis.accuracy_by`, side by
-    side."""
-    columns = min(3, len(tables))
-    rows = -(-len(tables) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.6 * rows), sharey=True, squeeze=False)
-    for axis in axes.flat[len(tables):]:
-        axis.set_axis_off()
-    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
-        value = table["value"].to_numpy()
-        axis.errorbar(range(len(table)), value, yerr=[value - table["low"], table["high"] - value], fmt="o-",
-                      color=ACCENT, capsize=3, lw=1)
-        axis.set_xticks(range(len(table)), table.index, rotation=20, ha="right", rotation_mode="anchor", fontsize=8)
-        axis.set(title=name, xlim=(-0.4, len(table) - 0.6))
-    for axis in axes[:, 0]:
-        axis.set(ylabel="accuracy, 95% interval", ylim=(0, 1))
-        axis.yaxis.set_major_formatter(PercentFormatter(1))
-    return figure
-
-
-# --- corruptions
-
-
-def corruption_gallery(image: torch.Tensor, names: Sequence[str] = (*CORRUPTIONS, *OCCLUSIONS)) -> Figure:
-    """One face, uint8 (48, 48), under every severity (columns) of each of ``names`` (rows, in two blocks)."""
-    rows, wide = len(names) // 2 + 1, len(SEVERITIES)
-    figure, axes = plt.subplots(rows, 2 * wide + 1, figsize=(1.6 * wide + 2.2, 0.8 * rows + 0.2), squeeze=False,
-                                width_ratios=[*[1] * wide, 0.1, *[1] * wide])
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for number, name in enumerate((*names, "as it is")):
-        row = np.delete(axes[number % rows], wide).reshape(2, wide)[number // rows]
-        views = [corrupt(image[None], name, severity)[0] for severity in SEVERITIES] if name in names else [image]
-        for axis, view, severity in zip(row, views, SEVERITIES, strict=False):
-            axis.imshow(view, vmin=0, vmax=255, interpolation="nearest")
-            if number % rows == 0:
-                axis.set_title(f"severity {severity}", fontsize=7, fontweight="normal", loc="center")
-        row[0].text(-0.12, 0.5, name.replace("_", "\n"), transform=row[0].transAxes, ha="right", va="center",
-                    fontsize=9)
     return figure

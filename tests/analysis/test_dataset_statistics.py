@@ -115,17 +115,6 @@ def test_eigenfaces_find_the_directions_the_images_were_made_of(faces):
         dataset_statistics.eigenfaces(faces.images[:5])
 
 
-def test_the_meaning_of_a_component_is_its_correlation_with_each_statistic():
-    random = np.random.default_rng(0)
-    scores = random.standard_normal((200, 2))
-    statistics = pd.DataFrame({"id": ["x"] * 200, "brightness": 3 * scores[:, 0] + 1, "down": -scores[:, 1]})
-    statistics.loc[7, "down"] = np.nan
-    table = dataset_statistics.component_meaning(scores, statistics)
-    value = table.pivot(index="component", columns="statistic", values="value")
-    assert value.loc[1, "brightness"] == pytest.approx(1) and value.loc[2, "down"] == pytest.approx(-1)
-    assert abs(value.loc[2, "brightness"]) < 0.2 and (table["images"] == 199).all()
-
-
 def test_human_votes_become_a_confusion_matrix():
     faces = easy_faces(train=4, test=2, votes=True)
     shares = faces.vote_shares().numpy()

@@ -22,7 +22,12 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def answers(drawn):
-    return error_analysis.describe_answers(predict_table(create_model("simple_cnn", 7, seed=0), drawn), drawn)
+    return described(drawn)
+
+
+def described(faces):
+    table = predict_table(create_model("simple_cnn", 7, seed=0), faces)
+    return error_analysis.describe_answers(table, error_analysis.describe_pictures(faces))
 
 
 class Mouth(torch.nn.Module):
@@ -49,8 +54,8 @@ def smiles(faces):
 def made_up(**columns):
     """Wrong answers without any excuse, but for the given columns."""
     count = max(len(value) for value in columns.values())
-    plain = {"correct": False, "confidence": 0.4, "ratio": 0.1, "rank": 4, "support": 1.0, "conflicts": 0,
-             "brightness": 100.0, "contrast": 50.0, "sharpness": 30.0}
+    plain = {"correct": False, "confidence": 0.4, "ratio": 0.1, "rank": 4, "second": 0.2, "support": 1.0,
+             "conflicts": 0, "brightness": 100.0, "contrast": 50.0, "sharpness": 30.0}
     return pd.DataFrame({name: columns.get(name, [value] * count) for name, value in plain.items()},
                         index=[f"face{number}" for number in range(count)])
 
@@ -64,6 +69,14 @@ def test_answers_stand_in_the_order_of_the_test_images_and_know_the_rank_of_the_
     assert (answers["correct"] == (answers["true"] == answers["predicted"])).all()
     assert ((answers["rank"] == 1) == answers["correct"]).all()
     assert ((answers["ratio"] == 1) == answers["correct"]).all() and answers["ratio"].between(0, 1).all()
+    close = answers["rank"] == 2
+    assert close.any() and np.allclose(answers["second"][close], answers["ratio"][close])
+    assert (answers["second"] >= answers["ratio"]).sum() == (~answers["correct"]).sum()
+
+
+def test_a_picture_is_described_without_a_network(drawn, answers):
+    pictures = error_analysis.describe_pictures(drawn)
+    assert pictures.equals(answers[pictures.columns]) and pictures.index.name == "id"
 
 
 def test_copies_in_train_are_counted_and_those_with_another_label_apart(drawn, answers):
@@ -96,7 +109,7 @@ def test_an_observer_of_the_drawn_units_supports_a_label_until_it_is_exchanged(d
 def test_faces_without_predictions_are_an_error(drawn, faces):
     table = predict_table(create_model("simple_cnn", 7, seed=0), faces)
     with pytest.raises(FerError, match="140 test images have no prediction"):
-        error_analysis.describe_answers(table, drawn)
+        error_analysis.describe_answers(table, error_analysis.describe_pictures(drawn))
 
 
 # --- types of failure
@@ -117,7 +130,7 @@ def test_a_close_second_is_both_second_and_close():
 
 
 def test_unknown_support_excuses_nothing():
-    assert list(error_analysis.failure_types(made_up(support=[np.nan, 0.4]))) == ["unsure and off", "ambiguous face"]
+    assert list(error_analysis.failure_types(made_up(support=[np.nan, 0.4]))) == ["unsure and off", "disputed label"]
 
 
 @given(st.integers(0, 10**6), st.integers(0, 60))
@@ -136,12 +149,31 @@ def test_every_error_has_exactly_one_type_and_the_shares_add_up(seed, count):
     assert ((summary["low"] <= summary["value"]) & (summary["value"] <= summary["high"])).all()
 
 
-def test_an_excuse_that_right_answers_share_is_not_called_an_explanation():
+def test_what_holds_of_right_answers_as_often_is_not_shown_to_differ():
     alike = made_up(support=[0.2, 1.0] * 100, correct=[True, True, False, False] * 50)
     apart = made_up(support=[0.2, 1.0] * 100, correct=[False, True] * 100)
-    texts = [error_analysis.failure_summary(table).loc["ambiguous face", "evidence"] for table in (alike, apart)]
-    assert "no difference found" in texts[0] and "50.0%" in texts[0]
-    assert "no difference found" not in texts[1] and "100.0%" in texts[1] and "0.0%" in texts[1]
+    alike, apart = (error_analysis.base_rates(table).loc["disputed label"] for table in (alike, apart))
+    assert alike["wrong"] == alike["right"] == 0.5 and alike["p_holm"] == 1
+    assert (apart["wrong"], apart["right"]) == (1, 0) and apart["p_holm"] < 1e-6
+    assert apart["wrong_low"] > apart["right_high"]
+
+
+def test_a_close_second_and_confidence_are_asked_of_right_answers_too():
+    rates = error_analysis.base_rates(made_up(correct=[True, True, False, False], second=[0.5, 0.4, 0.6, 0.7],
+                                              confidence=[0.9, 0.8, 0.9, 0.4], support=[np.nan] * 4))
+    assert list(rates.loc["another class a close second", ["wrong", "right"]]) == [1, 0.5]
+    assert list(rates.loc["confidence of 80% or more", ["wrong", "right"]]) == [0.5, 1]
+    assert "disputed label" not in rates.index  # nobody voted
+
+
+def test_accuracy_is_told_apart_by_what_people_say_of_the_label():
+    table = made_up(correct=[True, True, False, True, False], support=[0.5, 0.9, 0.6, 0.1, np.nan]).assign(
+        true=["fear", "fear", "anger", "anger", "anger"])
+    found = error_analysis.accuracy_where_backed(table)
+    assert list(found.index) == ["all", "anger", "fear"]
+    assert found.loc["all", "backed"] == pytest.approx(2 / 3) and found.loc["all", "disputed"] == 1
+    assert found.loc["anger", "backed"] == 0
+    assert list(found.loc["fear", ["disputed_low", "disputed_high"]]) == [0, 1]  # of no image nothing is known
 
 
 # --- subgroups
@@ -158,7 +190,7 @@ def test_accuracy_by_a_value_counts_every_known_image_once():
 
 def test_error_sources_use_what_is_known(answers, faces):
     assert {"strength of the expression", "support of the label"} < set(error_analysis.error_sources(answers))
-    table = error_analysis.describe_answers(predict_table(create_model("simple_cnn", 7, seed=0), faces), faces)
+    table = described(faces)
     pictures = {"brightness", "contrast", "sharpness", "left–right asymmetry"}
     assert set(error_analysis.error_sources(table)) == pictures
     table["support"] = np.linspace(0, 1, len(table))
@@ -198,3 +230,6 @@ def test_the_answer_that_takes_over_when_a_region_is_hidden_is_named(smiles):
     assert table.loc[0, "before"] == 0 and table.loc[0, "after"] == table.loc[0, "value"] == 1
     assert table.loc[0, "p_holm"] < 0.05 and (table.loc[1:, "value"] == 0).all()
     assert len(table) == 4 * 2 * 6
+    changes = error_analysis.before_and_after(table, top=2)
+    assert changes.index[0] == f"mouth hidden: {second} → {first}" and len(changes) == 2
+    assert changes["before"].iloc[0] == 0 and changes["after_high"].iloc[0] == 1 > changes["after_low"].iloc[0] > 0.7

@@ -13,6 +13,7 @@ from fer_helpers.metrics import calibration
 from fer_helpers.metrics.evaluation import calibration_bins
 from fer_helpers.models.factory import create_model
 from fer_helpers.training.runs import predict_table
+from fer_helpers.transforms import CORRUPTIONS, OCCLUSIONS
 from fer_helpers.viz import figures, plots, style
 
 pytestmark = pytest.mark.usefixtures("figure_style")
@@ -193,18 +194,18 @@ def test_names_beside_points_cover_no_other_name_where_there_is_room(seed):
 @pytest.fixture(scope="module")
 def answers(faces):
     table = predict_table(create_model("simple_cnn", 7, seed=0), faces)
-    return error_analysis.describe_answers(table, faces)
+    return error_analysis.describe_answers(table, error_analysis.describe_pictures(faces))
 
 
 def test_the_failure_gallery_shows_the_images_asked_for_in_their_order(answers, faces):
     test = faces.only("test")
     wrong = answers.index[~answers["correct"]][:5]
-    figure = figures.failure_gallery(answers.assign(copies=1, support=0.25), test.images, wrong, "title")
+    figure = figures.failure_gallery(answers.assign(support=0.25), test.images, wrong)
     shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes if axis.images]
     by_id = dict(zip(test.ids, test.images.numpy(), strict=True))
     assert all(np.array_equal(image, by_id[name]) for image, name in zip(shown, wrong, strict=True))
     row = answers.loc[wrong[0]]
-    assert f"{row['true']}\n→ {row['predicted']}\n{row['confidence']:.0%} · 25% ©" in texts(figure)
+    assert f"{row['true']} →\n{row['predicted']}, {row['confidence']:.0%}\nlabel backed 25%" in texts(figure)
 
 
 def test_attribution_colours_are_centred_at_zero_and_stand_beside_their_face(faces):
@@ -247,15 +248,24 @@ def test_calibration_before_and_after_and_the_coverage_curve_draw_their_numbers(
     assert "threshold from validation, 95% interval" in texts(axis.figure)
 
 
-def test_grown_confusions_are_numbered_only_where_they_are_sure():
-    rows = [(region, true, predicted, 0.3 if sure else 0.1, 0.01 if sure else 0.9)
-            for region in ("eyes", "mouth") for true in "abc" for predicted in "abc" if true != predicted
-            for sure in [(region, true, predicted) == ("mouth", "a", "b")]]
-    figure = figures.grown_confusions(pd.DataFrame(rows, columns=["region", "true", "predicted", "value", "p_holm"]),
-                                    "abc")
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["eyes hidden", "mouth hidden"]
-    numbers = [[text.get_text() for text in axis.texts if text.get_text()] for axis in figure.axes]
-    assert numbers == [[], ["+30"]]
+def test_every_corruption_is_a_line_of_one_family_from_the_picture_as_it_is():
+    kinds = [*CORRUPTIONS, *OCCLUSIONS]
+    table = pd.DataFrame([("none", 0, 0.3), *((name, severity, 0.3 + 0.1 * severity) for name in kinds
+                                              for severity in (1, 2))], columns=["corruption", "severity", "error"])
+    figure = figures.corruption_lines(table)
+    lines = {line.get_label(): line.get_ydata() for axis in figure.axes for line in axis.lines[1:]}
+    assert set(lines) == {name.replace("_", " ") for name in kinds}
+    assert all(np.allclose(values, [0.7, 0.6, 0.5]) for values in lines.values())
+
+
+def test_two_rates_stand_in_the_order_of_the_rows_each_with_its_interval():
+    table = pd.DataFrame({"a": [0.1, 0.2], "a_low": 0.05, "a_high": 0.3, "b": [0.5, 0.6], "b_low": 0.4, "b_high": 0.9},
+                         index=["first", "second"])
+    axis, = figures.two_rates(table, {"a": "before", "b": "after"}, "share").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["second", "first"]
+    assert {"before", "after"} <= set(texts(axis.figure)) and axis.get_xlabel() == "share"
+    ends = [segment[:, 0].tolist() for part in axis.collections for segment in part.get_segments()]
+    assert ends == [pytest.approx([0.05, 0.3])] * 2 + [pytest.approx([0.4, 0.9])] * 2
 
 
 # --- methods

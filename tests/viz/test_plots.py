@@ -5,7 +5,6 @@ import pytest
 from conftest import texts
 
 from fer_helpers.data.emotions import EMOTIONS
-from fer_helpers.transforms.corruptions import corrupt
 from fer_helpers.viz import plots, style
 
 pytestmark = pytest.mark.usefixtures("figure_style")
@@ -105,10 +104,6 @@ def test_bars_and_points_have_the_length_and_the_interval_of_their_row():
     assert [bar.get_width() for bar in axis.patches] == [0.2, 0.1]
     ends = [segment[:, 0].tolist() for segment in axis.collections[0].get_segments()]
     assert ends == [pytest.approx([0.15, 0.4]), pytest.approx([0.0, 0.3])]
-    for axis, name in zip(plots.by_property({"contrast": table, "sharpness": table}).axes, ("contrast", "sharpness"),
-                          strict=False):
-        ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
-        assert axis.get_title(loc="left") == name and ends == [pytest.approx([0.0, 0.3]), pytest.approx([0.15, 0.4])]
 
 
 def test_lines_leave_out_what_is_missing_and_keep_the_colours_of_emotions():
@@ -126,24 +121,3 @@ def test_distributions_have_a_box_around_the_middle_half_of_each_class():
         own = table.loc[table["class"] == name, "v"]
         across = box.get_path().vertices[:, 0]
         assert (across.min(), across.max()) == pytest.approx(tuple(own.quantile([0.25, 0.75])))
-
-
-# --- corruptions
-
-
-@pytest.mark.parametrize("names", [("eyes", "low_resolution", "shift"), ("jpeg",), ("jpeg", "mask")])
-def test_the_corruption_gallery_shows_every_severity_beside_its_name(faces, names):
-    figure = plots.corruption_gallery(faces.images[0], names)
-    by_row = {}
-    for axis in figure.axes:
-        if axis.images:
-            spec = axis.get_subplotspec()
-            block = spec.colspan.start > 5
-            by_row.setdefault((block, spec.rowspan.start), []).append(np.asarray(axis.images[0].get_array()))
-    rows = [by_row[place] for place in sorted(by_row)]
-    assert [len(row) for row in rows] == [5] * len(names) + [1]
-    for name, row in zip(names, rows, strict=False):
-        for severity, shown in enumerate(row, start=1):
-            assert np.array_equal(shown, corrupt(faces.images[:1], name, severity)[0])
-    assert np.array_equal(rows[-1][0], faces.images[0])
-    assert {"severity 1", "severity 5", "as it is", names[-1].replace("_", "\n")} <= set(texts(figure))
