@@ -186,12 +186,12 @@ def record(run: Named, target: Annotated[Path, typer.Argument(help="Store of rec
     typer.echo(record_run(find_run(run, store), target, weights, weights).folder)
 
 
-@app.command(epilog=_examples("fer findings", "fer findings --figure findings.svg", "fer findings --verdicts"))
-def findings(figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None,
-             verdicts: Annotated[bool, typer.Option("--verdicts", help="Print the original study's claims and what "
-                                                                       "became of them, as in the README.")] = False
-             ) -> None:
-    """Print what was found on photographs as Markdown: the recorded findings, as in docs/results.md."""
+@app.command("results", epilog=_examples("fer results", "fer results --figure findings.svg", "fer results --verdicts"))
+def show_results(
+        figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None,
+        verdicts: Annotated[bool, typer.Option("--verdicts", help="Print the original study's claims and what became of "
+                                                                  "them, as in the README.")] = False) -> None:
+    """Print what was found on photographs as Markdown: the recorded results, as in docs/results.md."""
     with needs_extra("report"):
         from .report import summary
         from .viz import use_style

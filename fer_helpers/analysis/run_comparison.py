@@ -47,9 +47,9 @@ def answer_tables(runs: pd.DataFrame, split: str = "test") -> dict[str, list[pd.
     """The answers of a `runs.run_table`: by `base.network_name` of the architecture, a table a run, indexed by image
     id, with the columns of `runs.Run.predictions`."""
     tables: dict[str, list[pd.DataFrame]] = {}
-    for run in runs["run"]:
+    for arch, run in zip(runs["arch"], runs["run"], strict=True):
         rows = run.predictions[run.predictions["split"] == split].set_index("id")
-        tables.setdefault(network_name(run.config.arch), []).append(rows)
+        tables.setdefault(network_name(arch), []).append(rows)
     return tables
 
 

@@ -86,7 +86,7 @@ def verdicts() -> list[Verdict]:
                 _one_against_another(), "03"),
         Verdict("Shortcuts stabilise depth", "VGG19 does not leave its first answer", "not shown",
                 starts(recorded_start()), "03"),
-        Verdict("Capacity alone does not resolve the ambiguity", "Nothing: networks and train sets vary together",
+        Verdict("Capacity alone does not resolve the ambiguity", "Networks and train sets vary together",
                 "holds", capacity(results.method_answers()), "03"),
         Verdict("Expressions vary within a class", "Not measured", "holds", widest(table["width"]), "05"),
         Verdict("Networks rely on the mouth", "Not measured", "holds", relies_on_the_mouth(

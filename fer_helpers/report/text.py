@@ -65,15 +65,17 @@ def points(row: pd.Series) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A data frame of texts and numbers as a table in Markdown, its index left out; all columns but the first are set
-    to the right."""
-    lines = [list(frame.columns), [":--", *["--:"] * (frame.shape[1] - 1)], *frame.astype(str).to_numpy().tolist()]
+    """A data frame of texts and numbers as a table in Markdown, its index left out; columns of numbers are set to the
+    right."""
+    cells = frame.astype(str)
+    numeric = [bool(cells[name].str.match(r"[-+−×*]*\d[^a-z]*$").all()) for name in cells]
+    lines = [list(cells), ["--:" if right else ":--" for right in numeric], *cells.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def p_value(value: float) -> str:
     """As ``p = 0.012``, or ``p < 0.001``: how far below that it lies says nothing that the data could bear."""
-    return f"p = {value:.2g}" if value >= 0.001 else "p < 0.001"
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
 def data_name(source: str) -> str:

@@ -178,3 +178,13 @@ def test_a_mirrored_image_has_no_asymmetry_and_a_ramp_has_the_most():
     assert np.allclose(dataset_statistics.asymmetry(torch.cat([half, half.flip(2)], 2)), 0, atol=1e-5)
     ramp = torch.arange(48).expand(1, 48, 48).to(torch.uint8)
     assert dataset_statistics.asymmetry(ramp) == pytest.approx(2)
+
+
+def test_the_votes_of_people_as_a_table_give_the_shares_of_the_set():
+    faces, classes = easy_faces(train=4, test=2, votes=True), ("anger", "fear", "happiness")
+    view = faces.with_classes(classes).only("test")
+    table = dataset_statistics.vote_table(faces.only("test"))
+    assert list(table.columns) == list(VOTE_COLUMNS) and (table.sum(axis=1) > 0).all()
+    shares = dataset_statistics.people(table, view.ids, classes)
+    np.testing.assert_allclose(shares, view.vote_shares().numpy(), atol=1e-6)
+    assert np.isnan(dataset_statistics.people(table, ["unknown"], classes)).all()

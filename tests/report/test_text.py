@@ -166,12 +166,12 @@ def test_the_table_of_methods_shows_the_baseline_and_bold_differences():
     table = compared(cbam=(0.03, 0.01), hard_negatives=(0.02, 0.2))
     lines = narrative.method_table(table, ["accuracy", "mCE"]).split("\n")
     assert lines[0] == "| method | accuracy | mCE |"
-    assert lines[2:] == ["| plain | 40.0 [38.0, 42.0] |  |", "| cbam | **+3.0 [+2.0, +4.0]** |  |",
+    assert lines[2:] == ["| plain | 40.0 [38.0, 42.0] |  |", "| CBAM | **+3.0 [+2.0, +4.0]** |  |",
                          "| hard negatives | +2.0 [+1.0, +3.0] |  |"]
     costs = pd.DataFrame({"time_ratio": [1.0, 1.5, 2], "weights_ratio": 1.0}, ["plain", "cbam", "hard_negatives"])
     lines = narrative.method_table(table, ["accuracy"], costs).split("\n")
     assert lines[0] == "| method | accuracy | time | weights |" and lines[1].count("--:") == 3
-    assert lines[3] == "| cbam | **+3.0 [+2.0, +4.0]** | ×1.50 | ×1.00 |"
+    assert lines[3] == "| CBAM | **+3.0 [+2.0, +4.0]** | ×1.50 | ×1.00 |"
 
 
 @pytest.mark.parametrize(("low", "high", "verdict"), [(0.55, 0.65, "better"), (0.45, 0.65, "no better"),

@@ -79,23 +79,21 @@ def test_a_phone_needs_no_scrolling_to_the_side(visit, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_code_unfolds(visit):
-    page = visit("02_training.html")
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_switch_shows_all_code_and_without_javascript_too(visit, javascript):
+    page = visit("05_class_ambiguity.html", java_script_enabled=javascript)
+    assert page.locator("text=not taken for happiness").first.is_visible()
+    assert page.locator(".cell_output img").first.is_visible()
     code = page.locator(".cell_input").first
     assert not code.is_visible()
-    page.locator("details.hide summary").first.click()
+    page.locator("#show-code").check()
     assert code.is_visible()
-
-
-def test_everything_can_be_read_and_unfolded_without_javascript(visit):
-    page = visit("05_class_ambiguity.html", java_script_enabled=False)
-    assert page.locator("text=Answer.").first.is_visible() and page.locator(".cell_output img").first.is_visible()
-    page.locator("details.hide summary").first.click()
-    assert page.locator(".cell_input").first.is_visible()
+    page.locator("details summary").first.click()
+    assert page.locator("details[open]").count() == 1
 
 
 def test_search_finds_a_page_by_a_word(visit):
-    page = visit("search.html?q=Mantel")
+    page = visit("search.html?q=Russell")
     page.wait_for_selector("#search-results li a")
     assert any("05" in text for text in page.locator("#search-results li a").all_inner_texts())
 
@@ -118,4 +116,4 @@ def test_it_prints(visit):
     page = visit("05_class_ambiguity.html")
     assert len(page.pdf(format="A4")) > 50_000
     page.emulate_media(media="print")
-    assert not page.locator(".sidebar-drawer").is_visible() and not page.locator("details.hide").first.is_visible()
+    assert not page.locator(".sidebar-drawer").is_visible() and not page.locator(".code-switch").is_visible()
