@@ -253,8 +253,8 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
 
 
 def _on_the_site(text: str) -> str:
-    """A page of docs with links as the site has them, where all pages lie in one folder."""
-    for there, here in (("../notebooks/", ""), ("../fer_helpers/inference/weights/README.md", "model_card.md"),
+    """A page of docs or of a notebook with links as the site has them, where all pages lie in one folder."""
+    for there, here in (("../notebooks/", ""), ("../docs/", ""), ("../fer_helpers/inference/weights/README.md", "model_card.md"),
                         ("../data/README.md", "data_card.md"), ("../data/results/", "")):
         text = text.replace(f"]({there}", f"]({here}")
     return text
@@ -281,11 +281,14 @@ def prepare(notebook: NotebookNode) -> None:
     heading, number = "", 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            cell.source = _on_the_site(cell.source)
             heading = next((line.lstrip("# ") for line in reversed(cell.source.splitlines())
                             if line.startswith("#")), heading)
         for output in cell.get("outputs", []):
             data, figure = output.get("data", {}), output.get("metadata", {}).get("figure")
             data.pop(WIDGET, None)
+            if "text/markdown" in data:
+                data["text/markdown"] = _on_the_site(data["text/markdown"])
             if "image/png" in data:
                 text = data.get("text/plain", "") if figure else f"{heading}."
                 cell.metadata["mystnb"] = {"image": {"alt": text, "classes": figure or "faces"}}
@@ -295,7 +298,7 @@ def prepare(notebook: NotebookNode) -> None:
                 if said := re.match(r"\*\*(.*?)\.\*\* ", rest):
                     kind, rest = said[1], rest[said.end():]
                 badge = f'<span class="badge">{kind}</span> ' * bool(kind)
-                data["text/markdown"] = f'<div class="caption">\n\n**Figure {number}.** {badge}{rest}\n\n</div>'
+                data["text/markdown"] = f'<div class="figure-caption">\n\n**Figure {number}.** {badge}{rest}\n\n</div>'
     if notebook.cells:
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(_SWITCH))
 

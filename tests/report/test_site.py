@@ -74,9 +74,9 @@ def test_every_figure_is_described_and_its_caption_says_whose_faces_it_shows(sit
     page = pages["05_class_ambiguity.html"]
     figures = page.select(".cell_output img")
     assert len(figures) > 5 and all(len(figure["alt"]) > 30 for figure in figures)
-    captions = [caption.get_text(" ", strip=True) for caption in page.select(".caption")]
+    captions = [caption.get_text(" ", strip=True) for caption in page.select(".figure-caption")]
     assert [text.split(".")[0] for text in captions] == [f"Figure {number}" for number in range(1, len(captions) + 1)]
-    assert {badge.get_text() for badge in page.select(".caption .badge")} == {"Photographs", "Drawn faces"}
+    assert {badge.get_text() for badge in page.select(".figure-caption .badge")} == {"Photographs", "Drawn faces"}
     assert len(page.select("img.numbers")) >= len(captions) - len(page.select("img.faces"))
 
 
