@@ -114,10 +114,10 @@ def test_the_command_writes_both_files_and_tells_what_int8_costs(tmp_path):
 
 def test_the_command_writes_a_file_that_looks_once_and_one_that_looks_twice(tmp_path):
     images, answered = IMAGES[:10], {}
-    write_tree(tmp_path / "data", [f"{split}/{name}" for split in ("train", "test") for name in CLASS_SETS[7]], 1)
+    data = write_tree(tmp_path / "data", [f"{split}/{name}" for split in ("train", "test") for name in CLASS_SETS[7]])
     for tta in ("none", "flip"):
         target = tmp_path / f"{tta}.onnx"
-        result = CliRunner().invoke(app, ["export", "--onnx", str(target), "--tta", tta, "--data", str(tmp_path / "data")])
+        result = CliRunner().invoke(app, ["export", "--onnx", str(target), "--tta", tta, "--data", str(data)])
         assert result.exit_code == 0, result.output
         answered[tta] = answers(target, images), answers(target, images.flip(2))
     np.testing.assert_allclose(*answered["flip"], atol=1e-5)
