@@ -50,9 +50,10 @@ hypothesis.settings.load_profile("fer")
 
 
 #: The files that take longest: several processes, which take one file after the other, are then busy to the end.
-LONGEST = ("test_faults", "test_sweeps", "test_cluster", "test_trainer", "test_methods", "test_distributed",
-           "test_site", "test_search", "test_onnx_export", "test_readers", "test_widgets", "test_real_data",
-           "test_benchmarks", "test_objective")
+LONGEST = ("test_faults", "test_sweeps", "test_cli", "test_cluster", "test_trainer", "test_distributed",
+           "test_onnx_export", "test_objective", "test_widgets", "test_install", "test_site", "test_readers",
+           "test_hostile", "test_privacy", "test_real_data", "test_methods", "test_learning_rates", "test_synthetic",
+           "test_search", "test_layers", "test_benchmarks", "test_runs", "test_study", "test_reproduction")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -74,7 +74,8 @@ def test_the_core_asks_for_fourteen_libraries_at_most(core):
 
 
 def test_without_extras_it_trains_lists_predicts_and_annotates(core, folder, tmp_path):
-    done = run(core, "train", "arch=simple_cnn", "epochs=1", "batch_size=32", "--data", str(folder), cwd=tmp_path)
+    done = run(core, "train", "arch=simple_cnn", "epochs=1", "batch_size=32", "train_limit=64", "--data", str(folder),
+               cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "simple_cnn" in run(core, "runs", cwd=tmp_path).stdout
     photograph(tmp_path)

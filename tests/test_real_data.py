@@ -8,7 +8,7 @@ from fer_helpers.training.runs import load_runs, train_run
 
 def test_a_small_network_learns_from_real_faces_and_is_evaluated_on_both_tests(real_data, tmp_path):
     faces = load_faces(progress=False)
-    config = TrainConfig(arch="simple_cnn", optimizer="adam", lr=1e-3, train_limit=2400, epochs=3, batch_size=32,
+    config = TrainConfig(arch="simple_cnn", optimizer="adam", lr=1e-3, train_limit=2400, epochs=2, batch_size=32,
                          augmentation="flip")
     run = train_run(config, faces, tmp_path, progress=False)
     assert beats_majority(run.metrics["test"]) and beats_majority(run.metrics["clean_test"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision  # noqa: F401 - imported after the first export, its operations would stay unknown to the exporter
 from torch import nn
 
 from ..data.faceset import IMAGE_SIZE

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from ..files import FerError
@@ -30,6 +29,8 @@ def fit_temperature(labels: np.ndarray, probs: np.ndarray) -> float:
     FerError
         If there is no image.
     """
+    from scipy.optimize import minimize_scalar  # takes half a second, which predictions need not
+
     if not len(labels):
         raise FerError("no validation image to fit a temperature on; set val_fraction higher")
     logits, rows = np.log(np.maximum(probs, _TINY)), np.arange(len(labels))

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from ..files import FerError
 from .intervals import BOOTSTRAPS, Estimate, percentiles
@@ -146,15 +144,15 @@ def evaluate(labels: np.ndarray, probs: np.ndarray, classes: tuple[str, ...], ma
         raise FerError(f"cannot score probabilities of shape {probs.shape} against {len(labels)} labels of "
                        f"{len(classes)} classes")
     predicted = probs.argmax(1)
-    numbers = np.arange(len(classes))
-    confusion = confusion_matrix(labels, predicted, labels=numbers)
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
+    confusion = np.bincount(labels * len(classes) + predicted, minlength=len(classes)**2).reshape(len(classes), -1)
     # Resampling images redraws the confusion matrix from a multinomial: no need to resample them one by one.
     random = np.random.default_rng(seed)
     drawn = random.multinomial(len(labels), confusion.ravel() / len(labels), bootstraps)
     drawn = drawn.reshape(bootstraps, *confusion.shape)
     hits, true, answered = np.einsum("bcc->bc", drawn), drawn.sum(2), drawn.sum(1)
     drawn_f1 = _ratio(2 * hits, true + answered)
+    right, row, column = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    precision, recall, f1 = _ratio(right, column), _ratio(right, row), _ratio(2 * right, row + column)
     rates = np.quantile(_ratio(drawn, true[:, :, None]), (0.025, 0.975), axis=0)
 
     def by_class(values: np.ndarray, samples: np.ndarray) -> dict[str, Estimate]:
@@ -162,7 +160,7 @@ def evaluate(labels: np.ndarray, probs: np.ndarray, classes: tuple[str, ...], ma
 
     return Evaluation(
         classes=tuple(classes), confusion=confusion,
-        accuracy=percentiles(accuracy_score(labels, predicted), hits.sum(1) / len(labels)),
+        accuracy=percentiles(right.sum() / len(labels), hits.sum(1) / len(labels)),
         macro_f1=percentiles(f1.mean(), drawn_f1.mean(1)),
         ece=_calibration(labels, probs, bootstraps, random),
         precision=by_class(precision, _ratio(hits, answered)), recall=by_class(recall, _ratio(hits, true)),
@@ -214,6 +212,8 @@ def compare(correct_first: np.ndarray, correct_second: np.ndarray, seed: int = 0
     shares = np.array([only_first, only_second, count - only_first - only_second]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, BOOTSTRAPS)
     differing = only_first + only_second
+    from scipy.stats import binomtest  # takes a second, which evaluations need not
+
     return Comparison(percentiles((only_first - only_second) / count, (drawn[:, 0] - drawn[:, 1]) / count),
                       binomtest(only_first, differing).pvalue if differing else 1.0, only_first, only_second)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from ..data.faceset import IMAGE_SIZE
 from .base import Maps, Network, initialise, register_model
@@ -120,7 +119,7 @@ class VGG19(VGG):
 
 
 @register_model
-class ResNet50(Network, ResNet):
+class ResNet50(Network):
     """torchvision's 50 layers with identity shortcuts (He et al. 2016, arXiv:1512.03385), stem made for 48 px.
 
     A 3×3 convolution replaces the 7×7 one, which would see a sixth of so small a face at once.
@@ -128,10 +127,23 @@ class ResNet50(Network, ResNet):
 
     name = "resnet50"
     any_size = True
+    conv1: nn.Conv2d
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
-        super().__init__(Bottleneck, [3, 4, 6, 3], num_classes=num_classes, zero_init_residual=batch_norm,
-                         norm_layer=nn.BatchNorm2d if batch_norm else _no_norm)
+        from torchvision.models.resnet import Bottleneck, ResNet  # takes two seconds, which other networks need not
+
+        super().__init__()
+        built = ResNet(Bottleneck, [3, 4, 6, 3], num_classes=num_classes, zero_init_residual=batch_norm,
+                       norm_layer=nn.BatchNorm2d if batch_norm else _no_norm)
+        for name, layer in built.named_children():
+            self.add_module(name, layer)
         self.conv1 = nn.Conv2d(in_chans, 64, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.pool, self.classifier = AveragePool(), self.fc

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.resnet import Bottleneck
 
 from ..data.emotions import class_set
 from ..data.faceset import IMAGE_SIZE
@@ -42,8 +42,9 @@ def attach_head(model: Network, head: str, num_classes: int, class_names: tuple[
 
 def attach_cbam(model: nn.Module) -> None:
     """Put `CBAM` at the end of every residual branch of ``model``, before the shortcut is added, in place."""
+    block: Any
     for block in model.modules():
-        if isinstance(block, Bottleneck):
+        if hasattr(block, "bn3"):  # a bottleneck of torchvision's ResNet
             block.bn3 = nn.Sequential(block.bn3, CBAM(block.conv3.out_channels))
         elif isinstance(branch := getattr(block, "branch", None), nn.Sequential):
             channels = [layer for layer in branch.modules() if isinstance(layer, nn.Conv2d)][-1].out_channels
@@ -114,6 +115,8 @@ def model_table(archs: list[str] | None = None, num_classes: int = 6) -> pd.Data
     pass of one image, a multiply–add counted as two), ``layers`` (convolutional and linear), ``features`` (width
     of the vector before the classifier).
     """
+    from torch.utils.flop_counter import FlopCounterMode  # takes a second
+
     rows = {}
     for arch in archs or list_models():
         model = create_model(arch, num_classes, seed=0).eval()

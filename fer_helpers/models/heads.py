@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import roi_align
 
 from ..data.faceset import IMAGE_SIZE
 from ..data.regions import FACE_GRID
@@ -77,12 +76,14 @@ class RegionPool(nn.Module):
 
     def tokens(self, maps: Maps) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, R, D) what each region holds after looking at the others, and (N, R) its weight, summing to 1."""
+        from torchvision import ops  # takes two seconds, which other heads need not
+
         regional, last = maps
         count = regional.shape[0]  # not len(): an exported network takes any number
         number = torch.arange(count, device=regional.device, dtype=self.boxes.dtype).repeat_interleave(len(self.boxes))
         boxes = torch.cat([number[:, None], self.boxes.repeat(count, 1)], 1)
         # The boxes are in pixels of a 48×48 face; training may use smaller images of it.
-        pooled = roi_align(regional, boxes, 2, regional.shape[-1] / IMAGE_SIZE, 2, aligned=True)
+        pooled = ops.roi_align(regional, boxes, 2, regional.shape[-1] / IMAGE_SIZE, 2, aligned=True)
         pooled = pooled.mean((2, 3)).unflatten(0, (-1, len(self.boxes)))
         seen = torch.cat([self.local(pooled.to(last.dtype)), self.whole(last.mean((2, 3)))[:, None]], 1) + self.place
         tokens = self.norm(seen)

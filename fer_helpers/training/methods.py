@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from ..data.emotions import REGIONS
 from ..data.faceset import FaceSet
@@ -261,7 +261,7 @@ def compare_methods(runs: Mapping[str, list[Answers]], classes: tuple[str, ...],
             # Counting resamples could say no less than 2 / BOOTSTRAPS, far above 5% once corrected for so many rows:
             # hence the normal distribution with the bootstrap's spread.
             spread = np.nanstd(gap[1:])
-            p_value = 2 * norm.sf(abs(gap[0]) / spread) if spread else float(gap[0] == 0)
+            p_value = 2 * ndtr(-abs(gap[0]) / spread) if spread else float(gap[0] == 0)
             rows.append((name, outcome, *worth, *(apart if name != baseline else (np.nan,) * 3),
                          p_value if name != baseline else np.nan, seeds, counts.get(outcome, images)))
     table = pd.DataFrame(rows, columns=["method", "outcome", "value", "low", "high", "difference", "difference_low",

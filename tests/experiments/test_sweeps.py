@@ -58,8 +58,9 @@ def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder,
     victim = id_of(short_workhorse, folder, arch="simple_cnn", method="focal", epochs=1, train_limit=128)
     (store / victim).mkdir(parents=True)
     (store / victim / "checkpoint.pt").write_text("not a checkpoint")
-    first = fer("sweep", *grid, "--data", folder, "--store", store, "--jobs", 2, cwd=short_workhorse.parent.parent)
-    assert first.returncode == 1 and "Traceback" not in first.stderr
+    first = fer_here("sweep", *grid, "--data", folder, "--store", store, "--jobs", 2,
+                     cwd=short_workhorse.parent.parent)
+    assert first.exit_code == 1 and "Traceback" not in first.stderr
     assert f"failed: {victim}" in first.stderr and "checkpoint.pt" in first.stderr
     table = pd.read_csv(store / "sweep.csv").set_index("run_id")
     assert list(table["status"]).count("finished") == 1 and table.loc[victim, "status"] == "failed"
@@ -79,11 +80,14 @@ def test_a_sweep_records_a_failed_run_goes_on_and_skips_what_is_finished(folder,
     assert not (store / victim / "failure.json").exists()
 
 
-def test_papermill_runs_the_workhorse_with_its_own_parameters(tmp_path):
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_papermill_runs_the_workhorse_with_its_own_parameters(whole, folder, tmp_path, short_workhorse):
+    notebook = NOTEBOOKS / "02_training.ipynb" if whole else short_workhorse
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", NOTEBOOKS / "02_training.ipynb", tmp_path / "out.ipynb", "-p", "arch",
+        [sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", "-p", "arch",
          "simple_cnn", "-p", "optimizer", "adam", "-p", "classes", "3", "-p", "epochs", "1", "-p", "train_limit", "200",
-         "--no-progress-bar"], capture_output=True, text=True, check=False,
+         "--no-progress-bar", *([] if whole else ["-p", "data", str(folder)])],
+        capture_output=True, text=True, check=False,
         env=os.environ | {"FER_RUNS": str(tmp_path / "runs"), "TQDM_DISABLE": "1"})
     assert done.returncode == 0, done.stderr
     run = load_runs(tmp_path / "runs")["run"].iloc[0]

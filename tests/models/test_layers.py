@@ -42,7 +42,7 @@ def test_small_maps_alone_take_the_faster_way(side, small):
     assert "SmallMapConv" not in type(tested.grad_fn).__name__
 
 
-@pytest.mark.parametrize("arch", ["vgg16", "resnet50", "compact"])
+@pytest.mark.parametrize("arch", [pytest.param("vgg16", marks=pytest.mark.nightly), "resnet50", "compact"])
 def test_a_network_in_bf16_has_the_gradients_of_plain_convolutions(arch, monkeypatch):
     gradients = []
     for plain in (False, True):

@@ -1,6 +1,7 @@
 """The report: the committed notebooks as a site, looked at as files; `tests/ui` looks at it in a browser."""
 
 import contextlib
+import functools
 import io
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from conftest import fer
+from conftest import fer, fer_here
 
 from fer_helpers.experiments import notebooks as execution
 from fer_helpers.experiments.notebooks import Executed
@@ -128,7 +129,10 @@ def test_a_folder_that_cannot_be_written_is_named(locked_folder):
         report.build_site([], locked_folder / "site", modules=["files"])
 
 
-def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder, tmp_path, short_workhorse):
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(whole, folder, tmp_path, short_workhorse,
+                                                                         monkeypatch):
+    """Whole: in a process of its own, and with all modules of the package, which take most of the time."""
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     shutil.copy(short_workhorse, notebooks)
@@ -138,10 +142,16 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(folder,
                                       metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
                                                                "language": "python"}})
     nbformat.write(broken, notebooks / "03_broken.ipynb")
-    # In a process of its own also because Sphinx leaves the modules of the package changed that it documents.
-    done = fer("report", "arch=simple_cnn", "epochs=1", "train_limit=128", "--data", folder, "--notebooks", notebooks,
-               "--out", tmp_path / "report", "--store", tmp_path / "runs", cwd=tmp_path)
-    assert done.returncode == 1 and "ValueError: on purpose" in done.stdout and "Traceback" not in done.stderr
+    words = ["report", "arch=simple_cnn", "epochs=1", "train_limit=128", "--data", folder, "--notebooks", notebooks,
+             "--out", tmp_path / "report", "--store", tmp_path / "runs"]
+    if whole:
+        done = fer(*words, cwd=tmp_path)
+        code = done.returncode
+    else:
+        monkeypatch.setattr(report, "build_site", functools.partial(report.build_site, modules=["metrics.intervals"]))
+        done = fer_here(*words, cwd=tmp_path)
+        code = done.exit_code
+    assert code == 1 and "ValueError: on purpose" in done.stdout and "Traceback" not in done.stderr
     page = (tmp_path / "report" / "index.html").read_text()
     for name in ("02_training", "03_broken"):
         assert f"{name}.html" in page and (tmp_path / "report" / f"{name}.html").stat().st_size > 10_000

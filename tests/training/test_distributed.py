@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 import torch
-from conftest import easy_faces
+from conftest import easy_faces, fer_here
 from corpus import csv_text
 
 from fer_helpers.data.readers import map_faces
@@ -34,16 +34,25 @@ def data(tmp_path_factory) -> Path:
     return path
 
 
-def launch(processes: int, data: Path, store: Path, *settings: str) -> subprocess.Popen:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-                "--no-python"]
-    fer = str(Path(sys.executable).with_name("fer"))
+def command(data: Path, store: Path, *settings: str) -> list[str]:
     last = {setting.partition("=")[0]: setting for setting in (*SETTINGS, *settings)}
-    command = [*(torchrun if processes > 1 else []), fer, "train", *last.values(), "--data", str(data),
-               "--store", str(store)]
+    return ["train", *last.values(), "--data", str(data), "--store", str(store)]
+
+
+def alone(data: Path, store: Path, *settings: str) -> Path:
+    """The run of one process, which is this one."""
+    done = fer_here(*command(data, store, *settings), cwd=store.parent)
+    assert done.exit_code == 0, done.output
+    return Path(done.stdout.splitlines()[0])
+
+
+def launch(data: Path, store: Path, *settings: str) -> subprocess.Popen:
+    """Two processes that train one run."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python",
+                str(Path(sys.executable).with_name("fer"))]
     # One thread each: threads of two processes on two cores only wait for one another.
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen([*torchrun, *command(data, store, *settings)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def finish(process: subprocess.Popen) -> Path:
@@ -58,7 +67,7 @@ def finish(process: subprocess.Popen) -> Path:
     (["arch=compact", "epochs=1", "batch_size=64", "accumulate=2", "ema=0.9"], 1e-4)], ids=["plain", "batch_norm"])
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path):
-    one, two = (finish(launch(count, data, tmp_path / str(count), *settings)) for count in (1, 2))
+    one, two = alone(data, tmp_path / "1", *settings), finish(launch(data, tmp_path / "2", *settings))
     assert one.name == two.name
     assert sorted(p.name for p in two.iterdir()) == sorted(p.name for p in one.iterdir())
     weights = [safetensors.numpy.load_file(folder / "weights.safetensors") for folder in (one, two)]
@@ -74,8 +83,7 @@ def test_two_processes_train_what_one_trains(settings, tolerance, data, tmp_path
 def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_path):
     on_disk = Path(map_faces(data, tmp_path / "mapped", progress=False).source)
     settings = ["arch=simple_cnn", "epochs=2", "accumulate=2"]
-    one, two = (finish(launch(count, source, tmp_path / str(count), *settings))
-                for count, source in ((1, data), (2, on_disk)))
+    one, two = alone(data, tmp_path / "1", *settings), finish(launch(on_disk, tmp_path / "2", *settings))
     assert one.name == two.name
     weights = [safetensors.numpy.load_file(folder / "weights.safetensors") for folder in (one, two)]
     for name, value in weights[0].items():
@@ -86,7 +94,7 @@ def test_two_processes_train_from_disk_what_one_trains_from_memory(data, tmp_pat
                          ids=["lost", "told_to_stop"])
 @pytest.mark.slow
 def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, data, tmp_path):
-    process = launch(2, data, tmp_path, "arch=simple_cnn", "epochs=400")
+    process = launch(data, tmp_path, "arch=simple_cnn", "epochs=400")
     deadline = time.monotonic() + 120
     while not (found := list(tmp_path.glob("*/checkpoint.pt"))) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -105,7 +113,7 @@ def test_a_lost_process_ends_the_training_with_a_checkpoint_to_go_on_from(sign, 
 @pytest.mark.nightly
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(data, tmp_path):
-    process = launch(2, data, tmp_path, "arch=simple_cnn", "batch_size=33")
+    process = launch(data, tmp_path, "arch=simple_cnn", "batch_size=33")
     _, err = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "error: batch_size=33 cannot be shared equally by 2 processes" in err

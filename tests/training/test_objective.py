@@ -22,12 +22,13 @@ from fer_helpers.training.trainer import Trainer, prepare_faces
 from fer_helpers.transforms.augmentation import augment, draw, policy, warp
 
 TINY = TrainConfig(arch="compact", epochs=2, batch_size=8, val_fraction=0.2, augmentation="standard", precision="fp32",
-                   optimizer="adam", train_limit=32)
+                   optimizer="adam", train_limit=16)
 
 
 @pytest.fixture(scope="module")
-def view(faces) -> FaceSet:
-    return prepare_faces(TINY, faces)
+def view() -> FaceSet:
+    """16 train and 6 validation images: most tests train these networks several times."""
+    return prepare_faces(TINY, easy_faces(train=5, test=2))
 
 
 def other_labels(view: FaceSet) -> FaceSet:
@@ -56,7 +57,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_resumes_bit_identically(method, view, tmp_path):
     config, path = replace(TINY, **METHODS[method]), tmp_path / "checkpoint.pt"
-    interrupt_fit(config, view, path, after_steps=6)  # of eight: four are kept
+    interrupt_fit(config, view, path, after_steps=3)  # of four: two are kept
     resumed, whole = fit_quietly(config, view, path), fit_quietly(config, view)
     assert weights_equal(resumed, whole) and same_history(resumed, whole)
 
@@ -192,7 +193,7 @@ def test_the_evidence_of_all_places_is_the_logit_of_the_label(view):
 
 def test_guidance_spreads_the_evidence_over_the_regions():
     """On drawn faces, whose masks are known: the same training with and without."""
-    drawn = make_faces(160, test=70, seed=4)
+    drawn = make_faces(96, test=40, seed=4)
     config = replace(TINY, epochs=3, train_limit=None, augmentation="none")
     view = prepare_faces(config, drawn)
     found = {}

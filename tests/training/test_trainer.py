@@ -639,11 +639,11 @@ def test_the_average_is_validated_and_returned(view):
 
 def test_progressive_training_sees_small_images_first(view, monkeypatch):
     sides = []
-    config = replace(TINY, arch="compact", progressive=True, epochs=10, batch_size=64)
+    config = replace(TINY, arch="compact", progressive=True, epochs=10)
     forward = Compact.forward
     monkeypatch.setattr(Compact, "forward",
                         lambda self, x: (sides.append(x.shape[-1]) if self.training else None, forward(self, x))[1])
-    fit_quietly(config, view)
+    fit_quietly(config, view.limit_train(16))
     assert sides == [32] * 4 + [40] * 3 + [48] * 3
 
 
@@ -718,9 +718,12 @@ def test_parts_of_a_batch_need_batches_of_equal_size():
 
 @pytest.fixture(scope="module")
 def clean_server():
-    """Processes that start from a server that has imported torch but never used it: quick, and safe to fork."""
+    """Processes that start from a server that has imported torch but never used it: quick, and safe to fork.
+
+    The first optimizer of a process imports torch's compiler, which takes longer than these trainings.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fer_helpers.training.trainer"])
+    context.set_forkserver_preload(["fer_helpers.training.trainer", "torch._dynamo"])
     return context
 
 
@@ -740,11 +743,12 @@ def few(view) -> FaceSet:
     return view.limit_train(48)
 
 
-def test_resume_after_kill_is_bit_identical(few, tmp_path, clean_server, one_thread):
-    """At 20 random steps, two in the life of each of ten trainings."""
+@pytest.mark.parametrize("trainings", [3, pytest.param(10, marks=pytest.mark.nightly)])
+def test_resume_after_kill_is_bit_identical(trainings, few, tmp_path, clean_server, one_thread):
+    """At random steps, two in the life of each training."""
     whole = fit_quietly(KILLED, few)
     random = np.random.default_rng(0)
-    for number in range(10):
+    for number in range(trainings):
         path = tmp_path / f"{number}.pt"
         for step in (random.integers(0, 9), random.integers(0, 3)):  # of nine; at least three are left after a kill
             process = clean_server.Process(target=fit_until_killed, args=(KILLED, few, path, int(step)))
