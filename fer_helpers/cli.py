@@ -189,8 +189,8 @@ def record(run: Named, target: Annotated[Path, typer.Argument(help="Store of rec
 @app.command("results", epilog=_examples("fer results", "fer results --figure findings.svg", "fer results --verdicts"))
 def show_results(
         figure: Annotated[Path | None, typer.Option(help="Also draw the figure, e.g. as findings.svg.")] = None,
-        verdicts: Annotated[bool, typer.Option("--verdicts", help="Print the original study's claims and what became of "
-                                                                  "them, as in the README.")] = False) -> None:
+        verdicts: Annotated[bool, typer.Option("--verdicts", help="Print the original study's claims and what became "
+                                                                  "of them, as in the README.")] = False) -> None:
     """Print what was found on photographs as Markdown: the recorded results, as in docs/results.md."""
     with needs_extra("report"):
         from .report import summary

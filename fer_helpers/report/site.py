@@ -254,8 +254,8 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
 
 def _on_the_site(text: str) -> str:
     """A page of docs or of a notebook with links as the site has them, where all pages lie in one folder."""
-    for there, here in (("../notebooks/", ""), ("../docs/", ""), ("../fer_helpers/inference/weights/README.md", "model_card.md"),
-                        ("../data/README.md", "data_card.md"), ("../data/results/", "")):
+    for there, here in (("../notebooks/", ""), ("../docs/", ""), ("../data/README.md", "data_card.md"),
+                        ("../fer_helpers/inference/weights/README.md", "model_card.md"), ("../data/results/", "")):
         text = text.replace(f"]({there}", f"]({here}")
     return text
 
