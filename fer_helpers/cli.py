@@ -196,7 +196,7 @@ def show_results(
         from .report import summary
         from .viz import use_style
 
-    typer.echo(summary.verdicts("notebooks/{}") if verdicts else summary.markdown())
+    typer.echo(summary.verdict_table("notebooks/{}") if verdicts else summary.markdown())
     if figure is not None:
         use_style()
         drawn = summary.figure()

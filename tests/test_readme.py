@@ -16,7 +16,7 @@ from fer_helpers import cli
 from fer_helpers.files import FerError
 from fer_helpers.models import architectures, base
 from fer_helpers.models.heads import RegionPool
-from fer_helpers.report import claims, summary
+from fer_helpers.report import claims, summary, verdicts
 from fer_helpers.report.results import recall
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.trainer import prepare_faces
@@ -48,7 +48,7 @@ def test_the_page_of_results_is_what_the_recorded_runs_say(monkeypatch, tmp_path
 
 def test_every_verdict_is_borne_out_by_its_record(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    found = claims.verdicts()
+    found = verdicts.verdicts()
     assert len(found) >= 10 and [verdict.said for verdict in found if not verdict.claim.holds] == []
 
 
@@ -59,10 +59,10 @@ def test_every_verdict_is_borne_out_by_its_record(monkeypatch):
     ("05_class_ambiguity/methods", "outcomes", {"p_holm": 0.001})])
 def test_a_verdict_fails_when_its_record_is_changed_by_hand(clone, place, table, change):
     shutil.copytree(REPOSITORY / "data", clone / "data")
-    assert all(verdict.claim.holds for verdict in claims.verdicts())
+    assert all(verdict.claim.holds for verdict in verdicts.verdicts())
     path = clone / "data" / "results" / place / f"{table}.csv"
     pd.read_csv(path, index_col=0).assign(**change).to_csv(path)
-    assert any(str(verdict.claim).startswith("*Not borne out here:*") for verdict in claims.verdicts())
+    assert any(str(verdict.claim).startswith("*Not borne out here:*") for verdict in verdicts.verdicts())
 
 
 def test_a_claim_fails_when_the_answers_behind_it_are_changed(clone):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..analysis.confusions import confusion_by_accuracy, outcomes_by_accuracy
 from ..data.faceset import FaceSet
 from ..files import FerError, explain_os_errors, read_json, write_atomic, write_json
 from ..models.base import network_name
@@ -149,3 +150,25 @@ def all_runs(classes: int, folder: Path | None = None) -> pd.DataFrame:
     found = {run.name: run for run in finished_runs(folder or results_folder(), below=True)}
     return run_table(run for run in found.values() if run.config.classes == classes and run.config.train_set == "all"
                      and run.config.validation == "stratified")
+
+
+def method_outcomes() -> pd.DataFrame:
+    """`methods.compare_methods` as recorded, with the columns ``network`` and ``arch``."""
+    return recall("05_class_ambiguity", "methods")["outcomes"].reset_index()
+
+
+def recorded_start() -> pd.DataFrame:
+    """The losses of the first steps on sixteen photographs, a column a network."""
+    return recall("03_architectures", "6_classes")["early"]
+
+
+def by_accuracy() -> pd.DataFrame:
+    """How often fear is called happiness, by accuracy: `confusions.confusion_by_accuracy` of all recorded runs with six
+    classes to learn from, and of the ways to learn."""
+    return pd.concat([confusion_by_accuracy(all_runs(6)), outcomes_by_accuracy(method_outcomes())]).sort_values(
+        "accuracy")
+
+
+def votes() -> pd.DataFrame:
+    """The `dataset_statistics.vote_table` of FER2013's test images."""
+    return recall("01_data_exploration", "votes")["votes"]

@@ -236,7 +236,7 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
     for path in docs:
         (folder / path.name).write_text(_on_the_site(path.read_text(encoding="utf-8")), encoding="utf-8")
     try:
-        verdicts = summary.verdicts()
+        verdicts = summary.verdict_table()
         use_style()
         summary.figure().savefig(folder / "findings.svg")
     except FerError:  # outside the repository nothing is recorded

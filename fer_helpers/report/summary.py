@@ -19,7 +19,8 @@ from ..viz import figures
 from ..viz.plots import set_title
 from . import claims
 from . import text as narrative
-from .results import all_runs, recall
+from .results import all_runs, by_accuracy, recall
+from .verdicts import verdicts
 
 PAIR = ("fear", "happiness")
 #: What ways to learn are judged by here; 05 and 06 have the rest.
@@ -83,7 +84,7 @@ def _methods() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def figure() -> Figure:
     """Accuracy and the share of fearful faces called happy, a point a recorded training of six classes."""
-    table = claims.by_accuracy()
+    table = by_accuracy()
     return set_title(figures.confusion_by_accuracy(table, *PAIR),
                      f"Learned better, confused less: {PAIR[0]} called {PAIR[1]} by {len(table)} trainings")
 
@@ -96,11 +97,11 @@ def markdown() -> str:
                       f"Always answering happiness is right on {majority.percent}.", "", remedies()])
 
 
-def verdicts(link: str = "{}") -> str:
+def verdict_table(link: str = "{}") -> str:
     """The study's claims and what became of each, as a table in Markdown; ``link`` makes the address of a notebook of
     its file name."""
     files = {path.name[:2]: path.name for path in find_notebooks(home() / "notebooks")}
     return narrative.table(pd.DataFrame([{
         "The study": verdict.said, "Its outputs": verdict.published,
         "Here": f"**{verdict.word.capitalize()}.** {verdict.claim.number}" if verdict.claim.holds else verdict.claim,
-        "": f"[{verdict.notebook}]({link.format(files[verdict.notebook])})"} for verdict in claims.verdicts()]))
+        "": f"[{verdict.notebook}]({link.format(files[verdict.notebook])})"} for verdict in verdicts()]))
