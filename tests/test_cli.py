@@ -177,7 +177,7 @@ def test_an_interrupted_training_says_in_one_line_what_is_kept(number, folder, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["models"], ["runs"], ["runs", "--csv"], ["study", "--list"], ["findings"],
+@pytest.mark.parametrize("words", [["models"], ["runs"], ["runs", "--csv"], ["study", "--list"], ["results"],
                                    ["train", "--help"], ["predict", "pictures", "--format", "csv"]], ids=" ".join)
 def test_who_reads_but_the_beginning_of_an_output_sees_no_traceback(words, store, tmp_path):
     (tmp_path / "pictures").mkdir()

@@ -87,7 +87,7 @@ def test_without_extras_it_trains_lists_predicts_and_annotates(core, folder, tmp
 
 
 @pytest.mark.parametrize(("extra", "arguments"), [
-    ("report", ["findings"]), ("report", ["report"]), ("sweep", ["sweep", "epochs=1"]),
+    ("report", ["results"]), ("report", ["report"]), ("sweep", ["sweep", "epochs=1"]),
     pytest.param("export", ["export", "--data", "faces"], marks=pytest.mark.nightly),
     ("download", ["data", "download", "new"]),
     pytest.param("lab", ["predict", "photo.png", "--out", "a", "--attribution"], marks=pytest.mark.nightly)])

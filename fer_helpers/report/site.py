@@ -276,7 +276,7 @@ def _render(template: str, target: Path, **values: Any) -> None:
 def prepare(notebook: NotebookNode) -> None:
     """Make an executed notebook ready to be read without a kernel: code out of sight until a switch shows it, widgets
     replaced by the picture or table kept beside them, figures with numbers, captions and texts for those who cannot see
-    them."""
+    them, its contents in a line where a window is too narrow for the theme's."""
     notebook.metadata.pop("widgets", None)
     heading, number = "", 0
     for cell in notebook.cells:
@@ -300,7 +300,11 @@ def prepare(notebook: NotebookNode) -> None:
                 badge = f'<span class="badge">{kind}</span> ' * bool(kind)
                 data["text/markdown"] = f'<div class="figure-caption">\n\n**Figure {number}.** {badge}{rest}\n\n</div>'
     if notebook.cells:
-        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(_SWITCH))
+        titles = [line.removeprefix("## ") for cell in notebook.cells if cell.cell_type == "markdown"
+                  for line in cell.source.splitlines() if line.startswith("## ")]
+        contents = " · ".join(f"[{title}](#{jupyter_anchor(title)})" for title in titles)
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(
+            f'<div class="page-contents">\n\n{contents}\n\n</div>\n\n{_SWITCH}'))
 
 
 def _page(result: Executed, notebook: NotebookNode) -> Page:
