@@ -246,7 +246,7 @@ def test_a_link_among_findings_is_taken_away_and_what_it_leads_to_stays(folder, 
     run = folder / "runs" / "one"
     (folder / "results" / "02_training" / "two").symlink_to(run)
     faces = load_faces(write_tree(folder / "faces", ["train/fear", "test/fear"]), cache=False, progress=False)
-    results.keep("02_training", faces, {}, {}, [Run(run)], folder=folder / "results")
+    results.keep("02_training", faces, {}, {}, [Run(run)], folder=folder / "results", force=True)
     assert (run / "metrics.json").exists()
     assert not (folder / "results" / "02_training" / "two").is_symlink()
 
