@@ -58,7 +58,6 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
                              "augmentation": "standard", "train_limit": None, "batch_size": 64, "epochs": 30,
                              "early_steps": 60},
         "04_optimization": {"grid_arch": "compact", "drawn_limit": None, "grid_limit": None, "epochs": 10,
-                            "optimizers": ["sgd", "adam", "adamw", "rmsprop"],
                             "schedules": ["constant", "step", "cosine", "onecycle", "plateau"]},
         "05_class_ambiguity": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
         "06_failure_analysis": {"arch": "compact", "augmentation": "standard", "train_limit": None, "epochs": 30},
