@@ -93,7 +93,8 @@ def recorded(notebook: str) -> list[Claim]:
     run = data.runs["run"].iloc[0]
     ids, labels, answered = test_answers(run.predictions)
     backed = people(results.votes(), ids, run.metrics["test"].classes)[np.arange(len(labels)), labels]
-    return about_single_faces(answered.argmax(1) == labels, backed, data["grown"], data["selected"])
+    return about_single_faces(run.metrics["test"], answered.argmax(1) == labels, backed, data["grown"],
+                              data["selected"])
 
 
 def about_data(agreement: pd.DataFrame | None, floors: pd.DataFrame, copies: pd.DataFrame | None) -> list[Claim]:
@@ -106,29 +107,42 @@ def about_a_run(run: Run) -> list[Claim]:
     """02: what one run has learned, of which class how much, and how sure it is."""
     scores, rows = run.metrics["test"], run.predictions
     confidence = rows.loc[rows["split"] == "test", "confidence"].mean()
-    return [learned(scores, f"The {network_name(run.config.arch)} network"), uneven(scores), honest(scores, confidence)]
+    return [learned(scores.accuracy, scores.majority.value, f"The {network_name(run.config.arch)} network"),
+            *([uneven(scores)] if _of_a_learned(scores, []) == [] else []), honest(scores, confidence)]
 
 
 def about_architectures(answers: Mapping[str, Sequence[pd.DataFrame]], kappas: pd.DataFrame,
                         early: pd.DataFrame) -> list[Claim]:
     """03: of answers as `run_comparison.over_seeds` takes them, of `same_errors` of them, and of first steps."""
-    known = set(next(iter(answers.values()))[0]["true"])
-    return [*([capacity(answers)] if len(answers) > 1 and {"fear", "happiness"} <= known else []),
+    true = next(iter(answers.values()))[0]["true"]
+    reached = over_seeds(answers).sort_values("value").iloc[0]
+    has = learned(Estimate(*reached[["value", "low", "high"]]), true.value_counts(normalize=True).max(),
+                  f"The {str(reached.name).partition(',')[0]} network")
+    if not has.holds:
+        return [has, starts(early)]
+    return [*([capacity(answers)] if len(answers) > 1 and {"fear", "happiness"} <= set(true) else []),
             *([same_faces(kappas)] if len(answers) > 1 else []), starts(early)]
 
 
 def about_pairs(scores: Mapping[int, Evaluation], close: Estimate, who: str, outcomes: pd.DataFrame) -> list[Claim]:
     """05: of the pairs that the study called ambiguous, of ``who`` else answered, and of the remedies."""
-    return [*not_taken_for_happiness(pair_verdicts(scores)), confused_like_people(close, who, max(scores)),
-            remedies(outcomes)]
+    return [*_of_a_learned(scores[max(scores)], [*not_taken_for_happiness(pair_verdicts(scores)),
+                                                 confused_like_people(close, who, max(scores))]), remedies(outcomes)]
 
 
-def about_single_faces(correct: np.ndarray, support: np.ndarray, grown: pd.DataFrame,
+def about_single_faces(scores: Evaluation, correct: np.ndarray, support: np.ndarray, grown: pd.DataFrame,
                        selected: pd.DataFrame) -> list[Claim]:
     """06: where it errs, what it looks at and what it knows of that."""
     known = ~np.isnan(np.asarray(support, float))
-    return [*([disputed(np.asarray(correct)[known], np.asarray(support)[known])] if known.any() else []),
-            relies_on_the_mouth(grown), may_be_silent(selected)]
+    return _of_a_learned(scores, [
+        *([disputed(np.asarray(correct)[known], np.asarray(support)[known])] if known.any() else []),
+        relies_on_the_mouth(grown), may_be_silent(selected)])
+
+
+def _of_a_learned(scores: Evaluation, claims: list[Claim]) -> list[Claim]:
+    """``claims`` about faces, from a network that has learned; of another, only that it has not."""
+    found = learned(scores.accuracy, scores.majority.value, "The network")
+    return claims if found.holds else [found]
 
 
 # --- what is recorded, as the functions above take it
@@ -172,11 +186,10 @@ def floor(floors: pd.DataFrame) -> Claim:
 # --- 02: one run
 
 
-def learned(scores: Evaluation, who: str) -> Claim:
+def learned(accuracy: Estimate, majority: float, who: str) -> Claim:
     """That a network beats the majority class by so much that its errors say something about faces."""
-    return Claim(f"**It has learned.** {who} is right on {scores.accuracy.percent} of the test images; always "
-                 f"answering the most frequent class, on {scores.majority.value:.1%}.",
-                 scores.accuracy.low > scores.majority.value + LEARNED)
+    return Claim(f"**It has learned.** {who} is right on {accuracy.percent} of the test images; always answering the "
+                 f"most frequent class, on {majority:.1%}.", accuracy.low > majority + LEARNED)
 
 
 def uneven(scores: Evaluation) -> Claim:
