@@ -107,8 +107,8 @@ def about_a_run(run: Run) -> list[Claim]:
     """02: what one run has learned, of which class how much, and how sure it is."""
     scores, rows = run.metrics["test"], run.predictions
     confidence = rows.loc[rows["split"] == "test", "confidence"].mean()
-    return [learned(scores.accuracy, scores.majority.value, f"The {network_name(run.config.arch)} network"),
-            *([uneven(scores)] if _of_a_learned(scores, []) == [] else []), honest(scores, confidence)]
+    has = learned(scores.accuracy, scores.majority.value, f"The {network_name(run.config.arch)} network")
+    return [has, *([uneven(scores)] if has.holds else []), honest(scores, confidence)]
 
 
 def about_architectures(answers: Mapping[str, Sequence[pd.DataFrame]], kappas: pd.DataFrame,
@@ -126,23 +126,22 @@ def about_architectures(answers: Mapping[str, Sequence[pd.DataFrame]], kappas: p
 
 def about_pairs(scores: Mapping[int, Evaluation], close: Estimate, who: str, outcomes: pd.DataFrame) -> list[Claim]:
     """05: of the pairs that the study called ambiguous, of ``who`` else answered, and of the remedies."""
-    return [*_of_a_learned(scores[max(scores)], [*not_taken_for_happiness(pair_verdicts(scores)),
-                                                 confused_like_people(close, who, max(scores))]), remedies(outcomes)]
+    has = learned(scores[max(scores)].accuracy, scores[max(scores)].majority.value, "The network")
+    if not has.holds:
+        return [has, remedies(outcomes)]
+    return [*not_taken_for_happiness(pair_verdicts(scores)), confused_like_people(close, who, max(scores)),
+            remedies(outcomes)]
 
 
 def about_single_faces(scores: Evaluation, correct: np.ndarray, support: np.ndarray, grown: pd.DataFrame,
                        selected: pd.DataFrame) -> list[Claim]:
-    """06: where it errs, what it looks at and what it knows of that."""
+    """06: where it errs, what it looks at and what it knows of that; ``support`` is NaN where nobody voted."""
+    has = learned(scores.accuracy, scores.majority.value, "The network")
+    if not has.holds:
+        return [has]
     known = ~np.isnan(np.asarray(support, float))
-    return _of_a_learned(scores, [
-        *([disputed(np.asarray(correct)[known], np.asarray(support)[known])] if known.any() else []),
-        relies_on_the_mouth(grown), may_be_silent(selected)])
-
-
-def _of_a_learned(scores: Evaluation, claims: list[Claim]) -> list[Claim]:
-    """``claims`` about faces, from a network that has learned; of another, only that it has not."""
-    found = learned(scores.accuracy, scores.majority.value, "The network")
-    return claims if found.holds else [found]
+    return [*([disputed(np.asarray(correct)[known], np.asarray(support)[known])] if known.any() else []),
+            relies_on_the_mouth(grown), may_be_silent(selected)]
 
 
 # --- what is recorded, as the functions above take it

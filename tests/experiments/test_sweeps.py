@@ -175,7 +175,7 @@ def test_data_check_prints_a_table_or_json_and_fails_on_errors(folder, tmp_path)
 def test_every_method_runs_from_the_workhorse(folder, tmp_path, short_workhorse):
     """One after the other in one kernel: starting another for each would take most of the time."""
     notebook = nbformat.read(short_workhorse, 4)
-    start = next(number for number, cell in enumerate(notebook.cells) if cell.source.startswith("config = "))
+    start = next(number for number, cell in enumerate(notebook.cells) if "\nconfig = " in cell.source)
     steps = [cell.source for cell in notebook.cells[start:] if cell.cell_type == "code"]
     # Drawn faces have no votes to learn from, and say so: that ends the notebook.
     names = sorted(METHODS, key=lambda name: name == "soft_votes")
