@@ -39,6 +39,6 @@ def test_of_a_network_that_has_not_learned_only_that_is_said(scores, monkeypatch
     assert [claim.sentence.split("**")[1] for claim in pairs] == ["It has learned.", "No remedy changes it."]
     table = pd.DataFrame({"true": np.repeat(["fear", "happiness"], 50), "predicted": "fear"},
                          [f"image {number}" for number in range(100)])
-    early = pd.DataFrame({"resnet50": [1.8, 0.1], "vgg19, plain": [1.8, 1.8], "vgg19, batch norm": [1.8, 1.6]})
+    early = pd.DataFrame({"resnet50": [1.8, 0.1, 0.1, 0.1], "vgg19, plain": 1.8, "vgg19, batch norm": 1.6})
     first, start = claims.about_architectures({"simple CNN": [table], "compact": [table]}, pd.DataFrame(), early)
     assert "It has learned" in str(first) and not first.holds and start.holds
