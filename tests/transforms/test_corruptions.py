@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_helpers.analysis.robustness import accuracies, corruption_errors
+from fer_helpers.analysis.robustness import corruption_errors
 from fer_helpers.data.synthetic import make_faces
 from fer_helpers.files import FerError
 from fer_helpers.transforms.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -220,14 +220,6 @@ def test_errors_are_counted_for_the_images_as_they_are_and_every_severity(shades
     assert table.to_dict("list") == {
         "corruption": ["none", "brightness", "brightness", "contrast", "contrast"], "severity": [0, 1, 5, 1, 5],
         "errors": [1, 2, 2, 1, 1], "images": [4] * 5, "error": [0.25, 0.5, 0.5, 0.25, 0.25]}
-
-
-def test_accuracies_have_a_row_a_corruption_and_a_column_a_severity(shades):
-    table = corruption_errors(Bright(), shades, ("shot_noise", "jpeg"), (1, 3), progress=False)
-    wide = accuracies(table)
-    assert list(wide.index) == ["shot noise", "jpeg"] and list(wide.columns) == [1, 3]
-    row = table[(table["corruption"] == "jpeg") & (table["severity"] == 3)].iloc[0]
-    assert wide.loc["jpeg", 3] == 1 - row["error"]
 
 
 def test_whole_tables_hold_every_corruption_and_occlusion_at_every_severity(shades):
