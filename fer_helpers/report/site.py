@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import importlib
+import os
 import pkgutil
 import re
 import shutil
@@ -197,7 +198,7 @@ def build_site(results: Iterable[Executed], out: Path | str, about: str = "", st
             try:
                 with patch_docutils(), docutils_namespace():
                     site = Sphinx(source, None, built, trees, "html", SETTINGS, status=None, warning=sys.stderr,
-                                  freshenv=True)
+                                  freshenv=True, parallel=os.cpu_count() or 1)
                     site.connect("autodoc-process-docstring", _describe_returned, priority=400)  # numpydoc has 500
                     site.connect("missing-reference", _find_in_package)
                     site.build()

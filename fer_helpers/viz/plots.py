@@ -30,7 +30,7 @@ def set_title(figure: Figure, text: str) -> Figure:
 
 
 def show(figure: Figure, title: str, caption: str, faces: bool = False) -> None:
-    """Show a figure in a notebook under what it ``title``s: the finding, in a sentence.
+    """Show a figure in a notebook under its ``title``: the finding, in a sentence.
 
     The ``caption`` under it is Markdown and says whose faces these are (PHOTOGRAPHS, DRAWN), the network, the number of
     images and what to look at. Both stand beside the picture as its text, for who cannot see it. ``faces`` says that
