@@ -11,11 +11,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from ..analysis import published
-from ..analysis.confusions import (
-    confusion_correlation,
-    pair_verdicts,
-    test_answers,
-)
+from ..analysis.confusions import confusion_correlation, pair_verdicts, test_answers
 from ..analysis.dataset_statistics import people
 from ..analysis.run_comparison import over_seeds, same_errors
 from ..data.emotions import adjective
