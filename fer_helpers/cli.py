@@ -176,14 +176,19 @@ def runs(store: Store = None, as_csv: Annotated[bool, typer.Option("--csv", help
 @app.command(epilog=_examples("fer record NAME", "fer record runs/NAME data/results"))
 def record(run: Named, target: Annotated[Path, typer.Argument(help="Store of recorded results.")]
            = Path("data/results"),
-           weights: Annotated[bool, typer.Option("--weights", help="Also the weights, in float16, and the predictions "
-                                                                   "on validation images.")] = False,
+           weights: Annotated[bool, typer.Option("--weights", help="Also the weights, in float16, their model "
+                                                                   "card, and the predictions on validation "
+                                                                   "images.")] = False,
            store: Store = None) -> None:
     """Copy a run's small files (no pixels) to the recorded results."""
-    from .inference.loading import find_run
+    from .inference import loading, model_card, pretrained
     from .training.runs import record_run
 
-    typer.echo(record_run(find_run(run, store), target, weights, weights).folder)
+    kept = record_run(loading.find_run(run, store), target, weights, weights)
+    if weights:
+        card = model_card.model_card(kept, pretrained.calibration_of(kept))
+        write_atomic(kept.folder / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+    typer.echo(kept.folder)
 
 
 @app.command("results", epilog=_examples("fer results", "fer results --figure findings.svg", "fer results --verdicts"))

@@ -9,7 +9,6 @@ import numpy as np
 from ..data.emotions import CLASS_SETS, class_set
 from ..metrics.calibration import Calibration
 from ..metrics.evaluation import Evaluation, evaluate
-from ..training.config import TrainConfig
 from ..training.runs import Run
 
 #: `FaceSet.fingerprint` of FER2013 as Kaggle's msambare/fer2013 has it, with the votes of FER+ and without.
@@ -45,8 +44,6 @@ def model_card(run: Run, calibration: Calibration) -> str:
     """
     test, env = run.metrics["test"], run.environment
     photographs = env["data_fingerprint"] in FER2013
-    settings = ", ".join(f"{key} {value}" for key, value in run.config.to_dict().items()
-                         if value != getattr(TrainConfig(), key) or key in ("augmentation", "batch_size"))
     lines = [
         f"# Model card: {run.config.arch}, {_WORDS[len(test.classes)]} emotions", "",
         "Written by `fer_helpers`; every number is that of the run.", "",
@@ -55,7 +52,7 @@ def model_card(run: Run, calibration: Calibration) -> str:
         f"- **Data:** {_FER2013 if photographs else Path(env['data']).name}, {env['images']['train']:,} train images "
         f"and {env['images']['val']:,} for validation." + photographs * " Found by web search, cropped by a detector, "
         "one label each.",
-        f"- **Recipe:** {settings}; seed {run.config.seed}, epoch {env['best_epoch']} kept, "
+        f"- **Recipe:** `{run.config.command()}`; epoch {env['best_epoch']} kept, "
         f"{env['train_seconds'] / 60:.0f} minutes on {env['threads']} {env['device']} threads ({env['precision']}).",
         "", "## Accuracy", "",
         f"95% bootstrap intervals over test images; logits averaged over views: {run.config.tta}.", "",
@@ -89,8 +86,9 @@ _WORDS = dict(enumerate(("two", "three", "four", "five", "six", "seven", "eight"
 _FER2013 = "FER2013 (Goodfellow et al. 2013, arXiv:1307.0414)"
 _LIMITS = (
     "## Limits", "",
-    "- It says what a stranger would call the expression in a photograph. It does not know what anybody feels, and "
-    "must not be used to judge people: not for hiring, policing, schooling, medicine or credit.")
+    "- It says what the labels of its data would call an expression, and knows no faces unlike those. It does not "
+    "know what anybody feels, and must not be used to judge people: not for hiring, policing, schooling, medicine or "
+    "credit.")
 _OF_FER2013 = (
     "- Its photographs are posed or picked by search words; skin tones, ages and cultures are unequally present and "
     "not labelled, so its accuracy on any group of people is unknown.",
