@@ -1,6 +1,6 @@
 """How a training goes: signal and gradient through depth, the first steps, sharpness.
 
-Functions take networks and configurations and return tables; drawing is in `plots`, rates are in
+Functions take networks and configurations and return tables; drawing is in `viz`, rates are in
 `learning_rates`.
 """
 
