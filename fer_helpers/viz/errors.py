@@ -118,8 +118,8 @@ def corruption_lines(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles: Sequence[str], columns: int = 2,
-                 title: str = "") -> Figure:
+def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles: Sequence[str],
+                 columns: int = 2) -> Figure:
     """Faces, each followed by its attribution maps: red speaks for the answer, blue against, white is 0.
 
     Parameters
@@ -145,7 +145,6 @@ def attributions(images: torch.Tensor, maps: Mapping[str, torch.Tensor], titles:
                                     alpha=np.clip(np.abs(value) / reach, 0, 1) * 0.85)
             if row == 0:
                 axes[row, place].set_title(method.replace(" ", "\n"), fontsize=7.5, fontweight="normal", loc="center")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
 
 

@@ -75,25 +75,25 @@ def name_row(first: Axes, name: str) -> None:
                fontweight="bold")
 
 
-def lines(table: pd.DataFrame, xlabel: str, ylabel: str, title: str = "", log: bool = False) -> Figure:
+def lines(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
     """One line per column over the index; columns named after emotions keep their colour."""
     figure, axis = plt.subplots(figsize=(6.5, 3))
     for name in table:
         series = table[name].dropna()
         axis.plot(series.index, series, marker="o", ms=3, label=name, color=COLORS.get(name))
-    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=8)
     return figure
 
 
-def heatmap(table: pd.DataFrame, title: str = "", percent: bool = True, center: float | None = None,
+def heatmap(table: pd.DataFrame, percent: bool = True, center: float | None = None,
             floor: float | None = None) -> Figure:
     """A table of numbers as coloured cells; ``center`` makes the colours diverge from there, ``floor`` makes them begin
     there, so that small differences look small."""
     figure, axis = plt.subplots(figsize=(0.95 * table.shape[1] + 2, 0.48 * table.shape[0] + 1.1))
     sns.heatmap(table, annot=True, fmt=".1%" if percent else ".2f", cmap="Blues" if center is None else "RdBu_r",
                 center=center, vmin=floor, cbar=False, linewidths=1, ax=axis, annot_kws={"fontsize": 9})
-    axis.set(title=title, xlabel="", ylabel="")
+    axis.set(xlabel="", ylabel="")
     axis.tick_params(length=0, rotation=0)
     if max(len(str(name)) for name in table) > 10:  # beside each other they would run into each other
         names = [str(name) for name in table]
@@ -117,7 +117,7 @@ def heatmaps(tables: Mapping[str, pd.DataFrame], xlabel: str = "answered", ylabe
     return figure
 
 
-def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Figure:
+def bars_with_intervals(table: pd.DataFrame, xlabel: str) -> Figure:
     """Horizontal bars of column ``value`` with ``low`` and ``high``; rows named after emotions keep their colour."""
     table = table.iloc[::-1]
     figure, axis = plt.subplots(figsize=(7, 0.34 * len(table) + 1.1))
@@ -125,7 +125,7 @@ def bars_with_intervals(table: pd.DataFrame, xlabel: str, title: str = "") -> Fi
               color=[COLORS.get(name, ACCENT) for name in table.index], error_kw={"lw": 1, "ecolor": INK},
               xerr=np.stack([table["value"] - table["low"], table["high"] - table["value"]]))
     axis.axvline(0, color=INK, lw=0.8)
-    axis.set(xlabel=xlabel, title=title)
+    axis.set(xlabel=xlabel)
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
 

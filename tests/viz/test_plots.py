@@ -31,9 +31,9 @@ def test_figures_of_no_face_are_empty_but_there(faces):
 
 
 def test_lines_leave_out_what_is_missing_and_keep_the_colours_of_emotions():
-    axis, = plots.lines(pd.DataFrame({"fear": [1.0, 2], "x": [2.0, np.nan]}), "a", "b", log=True).axes
+    axis, = plots.lines(pd.DataFrame({"fear": [1.0, 2], "x": [2.0, np.nan]}), "a", "b").axes
     fear, other = axis.get_lines()
-    assert list(fear.get_ydata()) == [1, 2] and list(other.get_xdata()) == [0] and axis.get_yscale() == "log"
+    assert list(fear.get_ydata()) == [1, 2] and list(other.get_xdata()) == [0]
     assert fear.get_color() == style.COLORS["fear"] and (axis.get_xlabel(), axis.get_ylabel()) == ("a", "b")
 
 
