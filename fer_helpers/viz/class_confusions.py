@@ -31,7 +31,7 @@ def confusion(scores: Evaluation) -> Figure:
         ink = "white" if rate[row, column] > 0.55 else INK
         axis.text(column, row - 0.12, f"{rate[row, column]:.0%}", ha="center", va="center", color=ink, fontsize=10)
         axis.text(column, row + 0.24, f"{100 * low[row, column]:.0f}–{100 * high[row, column]:.0f}%\n"
-                  f"n={scores.confusion[row, column]}", ha="center", va="center", color=ink, fontsize=6.8)
+                  f"n={scores.confusion[row, column]}", ha="center", va="center", color=ink, fontsize=7)
     ticks = range(len(scores.classes))
     axis.set_xticks(ticks, scores.classes, rotation=35, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, scores.classes)

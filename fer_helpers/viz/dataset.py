@@ -71,8 +71,9 @@ def eigenfaces(parts: Mapping[str, Eigenfaces]) -> Figure:
     """A row for each part of the data: its mean face and its eigenfaces (red brightens, blue darkens) with the share of
     the variance each explains. Rows named after emotions keep their colour."""
     count = max(len(part.faces) for part in parts.values())
+    size = min(1.0, 7.5 / (count + 1))  # inches a face, so that a page need not shrink many of them
     figure, axes = plt.subplots(len(parts), count + 1, squeeze=False,
-                                figsize=(1.0 * (count + 1) + 0.9, 1.12 * len(parts) + 0.2))
+                                figsize=(size * (count + 1) + 0.9, (size + 0.12) * len(parts) + 0.2))
     for axis in axes.flat:
         axis.set_axis_off()
     for (name, part), row in zip(parts.items(), axes, strict=True):

@@ -43,7 +43,7 @@ def show(figure: Figure, title: str, caption: str, faces: bool = False) -> None:
     display(Markdown(caption), metadata={"figure": "caption"})
 
 
-def gallery(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8, size: float = 1.15,
+def gallery(images: torch.Tensor, titles: Sequence[str] = (), columns: int = 8, size: float = 1.1,
             title: str = "") -> Figure:
     """A grid of faces.
 

@@ -18,7 +18,7 @@ def test_a_headline_stands_above_the_panels(scores):
 
 
 def test_the_gallery_shows_exactly_the_given_pixels(faces):
-    figure = plots.gallery(faces.images[:10], list("abcdefghij"), columns=4)
+    figure = plots.gallery(faces.images[:10], list("abcdefghij"))
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(shown) == 10 and np.array_equal(shown[3], faces.images[3].numpy())
 
