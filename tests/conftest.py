@@ -22,6 +22,7 @@ import pytest
 import torch
 from click.testing import Result
 from farm import Experiment
+from legible import faults
 from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
@@ -201,10 +202,12 @@ def wait_for(path: Path, process: multiprocessing.Process) -> None:
 
 @pytest.fixture
 def figure_style() -> Iterator[None]:
-    """The project's style on, and every figure closed afterwards."""
+    """The project's style on; afterwards every figure is looked at, as a reader would, and closed."""
     use_style()
     yield
+    found = [fault for number in plt.get_fignums() for fault in faults(plt.figure(number))]
     plt.close("all")
+    assert not found
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .baselines import compare_all, eigenface_regression
     from .confusions import confusion_by_accuracy, confusion_correlation, pair_verdicts, rate_changes
     from .dataset_statistics import human_agreement, image_statistics
-    from .embeddings import class_distances, looks_and_meaning, separation
+    from .embeddings import looks_and_meaning, separation
     from .error_analysis import failure_types, region_importance
     from .label_errors import doubtful_labels
     from .leakage import measure_leak
@@ -25,7 +25,7 @@ else:
         "confusion_by_accuracy": "confusions", "confusion_correlation": "confusions", "pair_verdicts": "confusions",
         "rate_changes": "confusions",
         "human_agreement": "dataset_statistics", "image_statistics": "dataset_statistics",
-        "class_distances": "embeddings", "looks_and_meaning": "embeddings", "separation": "embeddings",
+        "looks_and_meaning": "embeddings", "separation": "embeddings",
         "failure_types": "error_analysis", "region_importance": "error_analysis",
         "doubtful_labels": "label_errors",
         "measure_leak": "leakage",
@@ -37,7 +37,7 @@ else:
     }, extra="lab")
 
 __all__ = [
-    "REPORTED", "answer_tables", "attribute", "attribution_by_region", "class_distances", "compare_all",
+    "REPORTED", "answer_tables", "attribute", "attribution_by_region", "compare_all",
     "confusion_by_accuracy", "confusion_correlation", "corruption_errors", "doubtful_labels", "eigenface_regression",
     "failure_types", "first_steps", "human_agreement", "image_statistics", "looks_and_meaning", "measure_leak",
     "over_seeds",

@@ -1,6 +1,6 @@
 """What can be said of a set of faces before anything is trained: image statistics, position, eigenfaces, human votes.
 
-Functions take sets and return tables; learners without a network are in `baselines`, drawing is in `plots`.
+Functions take sets and return tables; learners without a network are in `baselines`, drawing is in `viz`.
 """
 
 from __future__ import annotations

@@ -14,18 +14,6 @@ VALENCE_AROUSAL = {"anger": (2.50, 5.93), "disgust": (3.32, 5.00), "fear": (2.93
                    "sadness": (2.40, 2.81), "surprise": (7.44, 6.57), "neutral": (5.50, 3.45)}
 
 
-def class_distances(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Euclidean distance between class means (N, D), in units of the spread within classes: 1 is one spread apart.
-
-    The spread is the root-mean-square distance of an image to the mean of its class, classes weighted alike. Works on
-    pixels (flattened images) as on embeddings.
-    """
-    centers = np.stack([embedded[labels == number].mean(0) for number in range(len(classes))])
-    within = np.mean([((embedded[labels == number] - center) ** 2).sum(1).mean()
-                      for number, center in enumerate(centers)])
-    return pd.DataFrame(pairwise_distances(centers) / np.sqrt(within), index=list(classes), columns=list(classes))
-
-
 def separation(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], bootstraps: int = 300,
                seed: int = 0) -> pd.DataFrame:
     """How far apart the classes lie, for all classes and for each: intra- against inter-class spread, silhouette.
@@ -55,7 +43,8 @@ def separation(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
 
 def looks_and_meaning(embedded: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], bootstraps: int = 300,
                       seed: int = 0) -> pd.DataFrame:
-    """Every pair of classes by the distance of its means (`class_distances`) and of its words (`word_distances`).
+    """Every pair of classes by the distance of its means, in spreads within classes (root-mean-square distance of an
+    image to the mean of its class, classes weighted alike), and of its words (`word_distances`).
 
     Returns
     -------

@@ -10,7 +10,6 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from ..data.faceset import FaceSet
-from ..metrics.evaluation import Comparison, compare
 from ..metrics.intervals import BOOTSTRAPS, Estimate, percentiles, share_table
 from .baselines import predict
 
@@ -49,10 +48,6 @@ class Leak:
 
         drawn = np.random.default_rng(seed).multinomial(len(self.copied), cells, BOOTSTRAPS)
         return percentiles(worth(*cells), worth(*drawn.T))
-
-    def removal(self) -> Comparison:
-        """Accuracy on all test images with the originals in train, minus that without them; paired."""
-        return compare(self.correct, self.correct_without)
 
 
 def measure_leak(model: Pipeline, features: np.ndarray, faces: FaceSet) -> Leak:

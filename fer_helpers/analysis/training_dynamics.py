@@ -1,6 +1,6 @@
 """How a training goes: signal and gradient through depth, the first steps, sharpness.
 
-Functions take networks and configurations and return tables; drawing is in `plots`, rates are in
+Functions take networks and configurations and return tables; drawing is in `viz`, rates are in
 `learning_rates`.
 """
 
@@ -10,7 +10,6 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -76,28 +75,13 @@ def layer_gradients(model: nn.Module, images: torch.Tensor, labels: torch.Tensor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # dropout
         F.cross_entropy(model(normalise(images)), labels).backward()
-    values = _gradients(model)
+    values = [layer.weight.grad.pow(2).mean().sqrt().item() for layer in _weighted_layers(model)
+              if layer.weight.grad is not None]
     return pd.Series(values, index=pd.RangeIndex(1, len(values) + 1, name="layer"))
 
 
-@dataclass(frozen=True, eq=False)
-class FirstSteps:
-    """The beginning of one training.
-
-    Attributes
-    ----------
-    steps : data frame indexed by step, from 1: rate, loss (before the step).
-    gradients : root-mean-square gradient of each layer's weights (columns, from 1) at each step (rows).
-    model : the network after the last step, in evaluation mode, on the CPU.
-    """
-
-    steps: pd.DataFrame
-    gradients: pd.DataFrame
-    model: nn.Module
-
-
-def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
-    """Train for ``steps`` steps and watch every one; its gradients are those that the step itself used.
+def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> pd.DataFrame:
+    """Train for ``steps`` steps: a data frame indexed by step, from 1, with columns rate and loss (before the step).
 
     Parameters
     ----------
@@ -109,7 +93,7 @@ def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
     FerError
         If there are fewer train images than one batch takes, or ``steps`` exceeds all epochs.
     """
-    rows, gradients = [], []
+    rows = []
     with begin_training(config, faces) as (trainer, batches):
         if not 0 < steps <= config.epochs * trainer.steps_per_epoch:
             raise FerError(f"steps={steps}: {config.epochs} epochs of {trainer.steps_per_epoch} steps have no such "
@@ -117,11 +101,7 @@ def first_steps(config: TrainConfig, faces: FaceSet, steps: int) -> FirstSteps:
         for number, (index, draws) in enumerate(itertools.islice(batches, steps)):
             rate = config.rate * lr_factor(config, number, trainer.steps_per_epoch)
             rows.append((rate, trainer.step(rate, index, draws)[0].item()))
-            gradients.append(_gradients(trainer.model))
-    count = pd.RangeIndex(1, steps + 1, name="step")
-    layers = pd.RangeIndex(1, len(gradients[0]) + 1, name="layer")
-    return FirstSteps(pd.DataFrame(rows, count, ["rate", "loss"]), pd.DataFrame(gradients, count, layers),
-                      trainer.model.cpu().eval())
+    return pd.DataFrame(rows, pd.RangeIndex(1, steps + 1, name="step"), ["rate", "loss"])
 
 
 @contextlib.contextmanager
@@ -154,14 +134,6 @@ def _weighted_layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
     """Convolutions and dense layers in order; projections on the shortcuts run beside the main path."""
     return [layer for name, layer in model.named_modules()
             if isinstance(layer, (nn.Conv2d, nn.Linear)) and "downsample" not in name]
-
-
-def _gradients(model: nn.Module) -> list[float]:
-    sizes = []
-    for layer in _weighted_layers(model):
-        assert layer.weight.grad is not None  # a backward pass came before
-        sizes.append(layer.weight.grad.pow(2).mean().sqrt().item())
-    return sizes
 
 
 def _strength(output: torch.Tensor) -> tuple[float, float]:

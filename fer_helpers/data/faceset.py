@@ -152,7 +152,7 @@ class FaceSet:
 
     @functools.cached_property
     def subjects(self) -> np.ndarray | None:
-        """str array (N,): whose face each image shows, by ``people`` or else by the names (`subjects.subject_of`), or
+        """str array (N,): whose face each image shows, by ``people`` or else by the names (`subjects.subjects_of`), or
         None where neither tells."""
         if "_origin" in vars(self):  # of the whole set: names of a part must not tell what those of the set do not
             parent, index = vars(self)["_origin"]

@@ -40,6 +40,8 @@ from .tables import csv_rows, header_of, read_table, titles_of
 _MAX_NOTE = 4096  # bytes of a file that holds one label
 _CODES = {"AN": "anger", "DI": "disgust", "AF": "fear", "FE": "fear", "HA": "happiness", "NE": "neutral",
           "SA": "sadness", "SU": "surprise"}  # of JAFFE and KDEF
+_KNOWN = (f"known are {', '.join(TAXONOMY)}; say in {LABELS_FILE} beside the data which of them each is "
+          f"(NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
 
 
 class Picture(NamedTuple):
@@ -273,14 +275,7 @@ def _hub(files: Files, labels: Labels) -> Layout | None:
 
 def _class_folders(files: Files, labels: Labels) -> Layout:
     """``train/happy/a.png``, or deeper: ``train/happy/S01/a.png``."""
-    @functools.cache
-    def place_of(folder: str) -> tuple[int, str | None, list[str]]:
-        """Depth and emotion of the class that a folder belongs to, and the splits on the way."""
-        folders = folder.split("/") if folder else []
-        meant = [labels.emotion(name) for name in folders]
-        depth = max((place for place, emotion in enumerate(meant) if emotion is not None), default=-1)
-        return depth, meant[depth] if meant else None, [split for one in folders if (split := split_of(one))]
-
+    place_of = functools.cache(partial(_class_above, labels))
     plan, below, faults = [], [], Faults(f"{files.root}/")
     parents, filled = set[str](), set[str]()
     nameless, left = Counter[str](), Counter[str]()
@@ -301,13 +296,11 @@ def _class_folders(files: Files, labels: Labels) -> Layout:
         else:
             nameless["/".join(folders)] += 1
     for folder, count in nameless.items():
-        # Elsewhere a folder of pictures is no business of ours.
-        if basename(folder).isdecimal() and (not plan or place_of(folder)[2] or dirname(folder) in parents):
+        ours = place_of(folder)[2] or dirname(folder) in parents  # no other folder of pictures is our business
+        if basename(folder).isdecimal() and (ours or not plan):
             faults.add(*explain_numbers(f"{folder}: the class folder ({count:,} pictures)"))
-        elif folder and (place_of(folder)[2] or dirname(folder) in parents):
-            faults.add(f"{folder}: unknown class folder ({count:,} pictures)",
-                       f"known are {', '.join(TAXONOMY)}; say in {LABELS_FILE} beside the data which of them each is "
-                       f"(NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
+        elif folder and ours:
+            faults.add(f"{folder}: unknown class folder ({count:,} pictures)", _KNOWN)
     faults.check()
     if not plan and not left:
         kinds = f" (it holds {kinds_of(files.sizes)})" if files.sizes else ""
@@ -325,6 +318,14 @@ def _class_folders(files: Files, labels: Labels) -> Layout:
     return Layout(plan, notes)
 
 
+def _class_above(labels: Labels, folder: str) -> tuple[int, str | None, list[str]]:
+    """Depth and emotion of the class that a folder belongs to, and the splits on the way."""
+    folders = folder.split("/") if folder else []
+    meant = [labels.emotion(name) for name in folders]
+    depth = max((place for place, emotion in enumerate(meant) if emotion is not None), default=-1)
+    return depth, meant[depth] if meant else None, [split for one in folders if (split := split_of(one))]
+
+
 _RECOGNISERS: tuple[Callable[[Files, Labels], Layout | None], ...] = (
     _raf_db, _affectnet, _ck_plus, _fer_plus, _named, _hub, _class_folders)
 
@@ -337,8 +338,7 @@ def _emotion(place: str, label: str, labels: Labels, faults: Faults, left: Count
     elif emotion is None and re.fullmatch(r"\d+(\.0+)?", label) and not labels.numbered and not coding:
         faults.add(*explain_numbers(f"{place}: the label {label[:20]}"))
     elif emotion is None:
-        faults.add(f"{place}: unknown label {label[:40]!r}", f"known are {', '.join(TAXONOMY)}; say in {LABELS_FILE} "
-                   f"beside the data which of them each is (NAME: {EMOTIONS[0]}), or that it is left out (NAME: null)")
+        faults.add(f"{place}: unknown label {label[:40]!r}", _KNOWN)
     return emotion or ""
 
 

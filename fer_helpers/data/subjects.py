@@ -19,12 +19,6 @@ _PATTERNS = {
 NAMES = {known: re.compile(rf"{pattern}(?:\.[a-z]{{3,4}})?", re.IGNORECASE) for known, pattern in _PATTERNS.items()}
 
 
-def subject_of(name: str) -> str | None:
-    """The person in an image of CK+, JAFFE or KDEF (both sessions alike), by its file name; None for other names."""
-    found = (pattern.fullmatch(basename(name)) for pattern in NAMES.values())
-    return next((match[1].upper() for match in found if match), None)
-
-
 def subjects_of(names: Iterable[str]) -> np.ndarray | None:
     """str array (N,), the person in each image, or None unless all names follow the pattern of one data set."""
     names = list(names)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from ..files import hand_on
 
 if TYPE_CHECKING:
-    from .claims import about_the_study
     from .results import all_runs, keep, recall
     from .site import build_site, report
+    from .study_claims import about_the_study
 else:
     __getattr__ = hand_on(__name__, {
-        "about_the_study": "claims",
+        "about_the_study": "study_claims",
         "all_runs": "results", "keep": "results", "recall": "results",
         "build_site": "site", "report": "site",
     }, extra="report")

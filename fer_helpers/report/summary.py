@@ -15,7 +15,7 @@ from ..experiments.study import Study, read_plan
 from ..files import home
 from ..metrics.intervals import Estimate
 from ..training.runs import Run
-from ..viz import figures
+from ..viz import class_confusions
 from ..viz.plots import set_title
 from . import claims
 from . import text as narrative
@@ -85,7 +85,7 @@ def _methods() -> tuple[pd.DataFrame, pd.DataFrame]:
 def figure() -> Figure:
     """Accuracy and the share of fearful faces called happy, a point a recorded training of six classes."""
     table = by_accuracy()
-    return set_title(figures.confusion_by_accuracy(table, *PAIR),
+    return set_title(class_confusions.confusion_by_accuracy(table, *PAIR),
                      f"Learned better, confused less: {PAIR[0]} called {PAIR[1]} by {len(table)} trainings")
 
 

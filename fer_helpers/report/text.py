@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..metrics.evaluation import Comparison, Evaluation
+from ..metrics.evaluation import Comparison
 from ..metrics.intervals import Estimate
 from ..training.methods import OUTCOMES, method_label
 
-if TYPE_CHECKING:  # only a name in a signature; importing `leakage` takes seconds
-    pass
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence with its numbers, and whether they bear it out; ``source`` is what makes the numbers again."""
+
+    sentence: str
+    holds: bool
+    source: str = ""
+
+    def __str__(self) -> str:
+        return self.sentence if self.holds else f"*Not borne out here:* {self.sentence}"
+
+    @property
+    def number(self) -> str:
+        """The sentence without its bold first words, which say the verdict."""
+        return self.sentence.rpartition("**")[2].strip()
 
 
 def listing(items: Iterable[str]) -> str:
@@ -33,14 +47,6 @@ def over_fitting(history: pd.DataFrame, best_epoch: int) -> str:
                        "errors are those of an unfinished training.")
     return text + (f"Afterwards the validation loss rose by {last['val_loss'] - best['val_loss']:.3f}: more epochs of "
                    "this recipe over-fit.")
-
-
-def calibration(scores: Evaluation, confidence: float) -> str:
-    """Mean confidence 0..1 against accuracy."""
-    over = confidence - scores.accuracy.value
-    return (f"Mean confidence is {confidence:.1%} and accuracy {scores.accuracy.percent}: on average the network is "
-            f"{'over' if over > 0 else 'under'}-confident by {100 * abs(over):.1f} points. Expected calibration error: "
-            f"{scores.ece}.")
 
 
 def difference(first: str, second: str, result: Comparison) -> str:

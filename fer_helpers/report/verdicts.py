@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ..analysis import published
 from ..analysis.confusions import pair_verdicts
 from ..data.emotions import adjective
-from . import claims
-from .claims import Claim
+from . import claims, study_claims
 from .results import method_answers, method_outcomes, recall, recorded_start
+from .text import Claim
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def verdicts() -> list[Verdict]:
 def _three_classes() -> Claim:
     happy = published.composition().loc["happiness", "in_train"]
     return Claim(f"All angry, all fearful and {happy:,} happy faces add up to its train folder; the other three "
-                 "classes were not in it.", claims.train_folder().holds)
+                 "classes were not in it.", study_claims.train_folder().holds)
 
 
 def _happy_faces() -> Claim:

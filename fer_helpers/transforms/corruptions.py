@@ -1,5 +1,5 @@
 """Worse pictures and partly hidden faces: eleven corruptions and six occlusions, five severities each. How they look is
-drawn in `plots`; `robustness` counts the errors they cause, and `methods` compares networks on them.
+drawn in `viz.errors`; `robustness` counts the errors they cause, and `methods` compares networks on them.
 
 After ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261), whose constants are for 224 pixels a side and colour.
 Those here are for grey faces of 48, chosen by looking at drawn faces and at what the shipped network makes of 500 test

@@ -30,7 +30,7 @@ from ..analysis.dataset_statistics import human_agreement
 from ..data.faceset import SPLITS, FaceSet
 from ..files import FerError
 from ..training.runs import Run
-from ..viz import plots
+from ..viz import class_confusions, plots
 from .base import Background, Explorer, locked, text_on
 from .gallery import BATCH, PAGE, Gallery, Network
 
@@ -263,7 +263,7 @@ class ConfusionBrowser(Explorer):
                                        order="surest first"))
 
     def figure(self) -> Figure:
-        return plots.confusion(self.scores)
+        return class_confusions.confusion(self.scores)
 
 
 def confusion_browser(run: Run, faces: FaceSet, split: str = "test") -> ConfusionBrowser:

@@ -13,7 +13,7 @@ from ..files import FerError
 from ..metrics.intervals import Estimate
 from ..training.config import TrainConfig
 from ..training.runs import Run, compare_runs, default_store, load_runs
-from ..viz import plots
+from ..viz import comparisons, plots
 from ..viz.style import COLORS
 from .base import Explorer, curves, locked
 
@@ -88,7 +88,7 @@ class RunComparer(Explorer):
 
     def figure(self) -> Figure:
         named = self.table.assign(run_id=self.table.index).sort_values("test_accuracy", ascending=False).head(20)
-        return plots.set_title(plots.accuracies(named, "run_id"), self.summary)
+        return plots.set_title(comparisons.accuracies(named, "run_id"), self.summary)
 
 
 def run_comparer(runs: Path | str | pd.DataFrame | None = None) -> RunComparer:

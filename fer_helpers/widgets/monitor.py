@@ -27,7 +27,7 @@ from ..files import FerError, printable, read_json, write_json
 from ..training.checkpoints import read_history
 from ..training.config import TrainConfig
 from ..training.runs import RETRAIN, Run, default_store, run_id, train_run
-from ..viz import plots
+from ..viz import plots, training
 from ..viz.style import ACCENT, BASELINE
 from .base import Explorer, curves, locked
 
@@ -162,7 +162,7 @@ class TrainingMonitor(Explorer):
             figure = plots.lines(pd.DataFrame({"validation": [np.nan] * self.config.epochs}), "epoch", "loss")
             return plots.set_title(figure, "not trained yet; open the notebook in JupyterLab to train and watch")
         majority = self.faces.with_classes(self.config.classes).counts()["train"]
-        return plots.set_title(plots.history(history, int(history.loc[history["val_loss"].idxmin(), "epoch"]),
+        return plots.set_title(training.history(history, int(history.loc[history["val_loss"].idxmin(), "epoch"]),
                                             majority.max() / majority.sum()), self.describe())
 
 

@@ -1,7 +1,5 @@
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import silhouette_score
 
 from fer_helpers.analysis import embeddings
@@ -17,17 +15,13 @@ def clouds():
     return centers[labels] + random.normal(size=(180, 5)) * np.array([1, 1, 0.5])[labels][:, None], labels
 
 
-def distances(points):
-    return pd.DataFrame(squareform(pdist(np.asarray(points, float))))
-
-
 def test_distances_are_measured_in_widths_of_a_class(clouds):
     points, labels = clouds
-    table = embeddings.class_distances(points, labels, ("a", "b", "c"))
-    scaled = embeddings.class_distances(7 * points + 3, labels, ("a", "b", "c"))
-    assert np.allclose(table, scaled) and np.allclose(np.diag(table), 0) and np.allclose(table, table.T)
+    looks, scaled = (embeddings.looks_and_meaning(some, labels, EMOTIONS[:3], bootstraps=2)["look"]
+                     for some in (points, 7 * points + 3))
+    assert np.allclose(looks, scaled, rtol=1e-4)
     flat = np.array([[0.0, 0], [2, 0], [10, 0], [12, 0]])  # both classes: 1 from their mean
-    assert embeddings.class_distances(flat, np.array([0, 0, 1, 1]), ("a", "b")).loc["a", "b"] == pytest.approx(10)
+    assert embeddings.looks_and_meaning(flat, np.array([0, 0, 1, 1]), EMOTIONS[:2], 2)["look"][0] == pytest.approx(10)
 
 
 def test_overlapping_classes_are_wide_for_their_distance(clouds):
@@ -54,9 +48,7 @@ def test_pairs_are_ranked_in_looks_and_in_meaning(clouds):
     points, labels = clouds
     classes = ("fear", "surprise", "anger")  # fear and surprise overlap in the cloud, fear and anger in words
     table = embeddings.looks_and_meaning(points, labels, classes, bootstraps=100).set_index(["first", "second"])
-    for name, square in (("look", embeddings.class_distances(points, labels, classes)),
-                         ("meaning", embeddings.word_distances(classes))):
-        assert np.allclose(table[name], square.to_numpy()[[0, 0, 1], [1, 2, 2]])
+    assert np.allclose(table["meaning"], embeddings.word_distances(classes).to_numpy()[[0, 0, 1], [1, 2, 2]])
     assert (table["look_low"] <= table["look"]).all() and (table["look"] <= table["look_high"]).all()
     ranks = ["look_rank", "look_rank_low", "look_rank_high", "meaning_rank"]
     assert list(table.loc[("fear", "surprise"), ranks]) == [1, 1, 1, 2]

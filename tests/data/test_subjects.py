@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fer_helpers.data.readers import load_faces
-from fer_helpers.data.subjects import subject_of, subjects_of
+from fer_helpers.data.subjects import subjects_of
 
 
 @pytest.mark.parametrize(("name", "person"), [
@@ -12,13 +12,13 @@ from fer_helpers.data.subjects import subject_of, subjects_of
     ("AF01ANS.JPG", "F01"), ("BF01HAFL.JPG", "F01"), ("AM35NEHR", "M35"),
 ])
 def test_the_person_is_read_from_the_names_of_the_field(name, person):
-    assert subject_of(name) == person
+    assert subjects_of([name]).tolist() == [person]
 
 
 @pytest.mark.parametrize("name", ["fer0000005.png", "synthetic-000001", "train_00001_aligned.jpg", "Training_12345.jpg",
                                   "image0006.jpg", "S005_001.png", "AF01XXS.JPG", "KA.XX1.39.tiff", ""])
 def test_other_names_tell_no_person(name):
-    assert subject_of(name) is None
+    assert subjects_of([name]) is None
 
 
 def test_persons_are_told_only_where_all_names_follow_one_pattern():

@@ -15,7 +15,7 @@ from fer_helpers.experiments.reproduction import (
 )
 from fer_helpers.experiments.study import Study, read_plan
 from fer_helpers.files import FerError
-from fer_helpers.report import claims
+from fer_helpers.report import study_claims as claims
 
 PLAN = """
 original:

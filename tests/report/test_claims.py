@@ -10,6 +10,7 @@ from fer_helpers.data.emotions import CLASS_SETS
 from fer_helpers.metrics.evaluation import evaluate
 from fer_helpers.metrics.intervals import Estimate
 from fer_helpers.report import claims, results
+from fer_helpers.report.text import Claim
 
 
 @pytest.fixture
@@ -19,13 +20,13 @@ def scores():
 
 
 def test_a_claim_that_does_not_hold_says_so():
-    assert str(claims.Claim("**Fear is rare.** 4%.", True)) == "**Fear is rare.** 4%."
-    assert str(claims.Claim("**Fear is rare.** 4%.", False)) == "*Not borne out here:* **Fear is rare.** 4%."
-    assert claims.Claim("**Fear is rare.** 4%.", True).number == "4%."
+    assert str(Claim("**Fear is rare.** 4%.", True)) == "**Fear is rare.** 4%."
+    assert str(Claim("**Fear is rare.** 4%.", False)) == "*Not borne out here:* **Fear is rare.** 4%."
+    assert Claim("**Fear is rare.** 4%.", True).number == "4%."
 
 
 def test_an_answer_lists_claims_and_folds_what_is_recorded_beside_one_s_own():
-    own, kept = claims.Claim("Mine.", True), claims.Claim("Theirs.", True)
+    own, kept = Claim("Mine.", True), Claim("Theirs.", True)
     assert claims.answer([own]) == "> - Mine."
     text = claims.answer([own], [kept])
     assert text.index("Mine.") < text.index("<details><summary>What is recorded of FER2013") < text.index("Theirs.")

@@ -31,12 +31,6 @@ def test_a_difference_is_named_from_the_better_side_or_not_at_all():
     assert narrative.difference("one", "two", compare(better, better)).startswith("no difference can be shown")
 
 
-def test_over_confidence_has_a_direction():
-    result = scores([0, 1, 2] * 10, [0, 1, 0] * 10)
-    assert "over-confident by 23.3 points" in narrative.calibration(result, 0.9)
-    assert "under-confident by 16.7 points" in narrative.calibration(result, 0.5)
-
-
 # --- notebook 01
 
 
