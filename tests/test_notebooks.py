@@ -34,6 +34,11 @@ def test_it_opens_with_a_title_a_question_and_the_parameters(cells):
     assert code(cells)[0].metadata.tags == ["parameters"]
 
 
+def test_in_jupyterlab_nothing_but_the_parameters_stands_before_the_answer(cells):
+    asked = next(number for number, cell in enumerate(cells) if "answer" in cell.metadata.get("tags", ()))
+    assert all(cell.metadata["jupyter"]["source_hidden"] for cell in cells[2:asked])
+
+
 def test_it_finds_the_package_before_anything_of_it_is_imported(cells):
     assert next(number for number, cell in enumerate(code(cells)) if "import" in cell.source) == 1
     assert code(cells)[1].source == code(nbformat.read(NOTEBOOKS[0], 4).cells)[1].source

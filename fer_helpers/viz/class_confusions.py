@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from ..analysis.published import MatrixComparison
 from ..metrics.evaluation import Evaluation
 from ..models.base import network_name
-from .style import BASELINE, COLORS, INK
+from .style import BASELINE, COLORS, INK, line_styles
 
 
 def confusion(scores: Evaluation) -> Figure:
@@ -85,10 +85,10 @@ def pair_verdicts(table: pd.DataFrame) -> Figure:
 def confusion_by_accuracy(table: pd.DataFrame, true: str, predicted: str) -> Figure:
     """A point a row of `confusions.confusion_by_accuracy`, with its interval, coloured by architecture."""
     figure, axis = plt.subplots(figsize=(6.8, 3.6))
-    for number, (arch, own) in enumerate(table.groupby("arch")):
-        error = [own["value"] - own["low"], own["high"] - own["value"]]
-        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=4, lw=0.8, color=f"C{number}",
-                      label=network_name(arch))
+    for arch, own in table.groupby("arch"):
+        name, error = network_name(arch), [own["value"] - own["low"], own["high"] - own["value"]]
+        axis.errorbar(own["accuracy"], own["value"], yerr=error, fmt="o", ms=4, lw=0.8,
+                      color=line_styles([name])[0]["color"], label=name)
     axis.set(xlabel="test accuracy", ylabel=f"{true} called {predicted}", ylim=(0, None))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .style import ACCENT, BASELINE, COLORS, INK
+from .style import ACCENT, BASELINE, COLORS, INK, line_styles
 
 
 def set_title(figure: Figure, text: str) -> Figure:
@@ -76,11 +76,11 @@ def name_row(first: Axes, name: str) -> None:
 
 
 def lines(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
-    """One line per column over the index; columns named after emotions keep their colour."""
+    """One line per column over the index, each in its own colour (`style.line_styles`)."""
     figure, axis = plt.subplots(figsize=(6.5, 3))
-    for name in table:
+    for name, style in zip(table, line_styles(table), strict=True):
         series = table[name].dropna()
-        axis.plot(series.index, series, marker="o", ms=3, label=name, color=COLORS.get(name))
+        axis.plot(series.index, series, marker="o", ms=3, label=name, **style)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=8)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib
@@ -12,6 +13,11 @@ COLORS = {
     "surprise": "#009e73", "neutral": "#7f7f7f",
 }
 INK, ACCENT, BASELINE = "#333333", "#0072b2", "#999999"
+#: The lines of networks and of optimizers, which never share a figure.
+SERIES = {
+    "simple CNN": "#8172b3", "compact": "#4c72b0", "VGG16": "#55a868", "VGG19": "#c44e52", "ResNet50": "#dd8452",
+    "SGD": "#8172b3", "AdamW": "#55a868", "Adam": "#4c72b0", "RMSprop": "#c44e52", "Muon": "#dd8452",
+}
 
 #: Matplotlib's settings, after seaborn's theme "ticks".
 STYLE: dict[Any, Any] = {
@@ -33,3 +39,13 @@ STYLE: dict[Any, Any] = {
 def use_style() -> None:
     """Set the style for this process; notebooks call it once."""
     matplotlib.rcParams.update(STYLE)
+
+
+def line_styles(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Matplotlib's settings of a line for each name: emotions, networks and optimizers, and what is named after one
+    ("VGG19, plain"), keep their colour in all figures; the second and third line of a colour are broken."""
+    styles: list[dict[str, Any]] = []
+    for number, name in enumerate(names):
+        color = next((color for key, color in (COLORS | SERIES).items() if name.startswith(key)), f"C{number}")
+        styles.append({"color": color, "ls": ("-", "--", ":")[sum(style["color"] == color for style in styles) % 3]})
+    return styles

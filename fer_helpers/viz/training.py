@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..experiments.learning_rates import RateRange
 from ..training.optim import optimizer_name
-from .style import ACCENT, BASELINE, COLORS, INK
+from .style import ACCENT, BASELINE, COLORS, INK, line_styles
 
 
 def history(table: pd.DataFrame, best_epoch: int, majority: float) -> Figure:
@@ -127,9 +127,9 @@ def through_depth(networks: Mapping[str, pd.DataFrame], titles: Mapping[str, str
     """
     figure, axes = plt.subplots(1, len(titles), figsize=(2.7 * len(titles), 2.9), squeeze=False)
     for axis, (column, title) in zip(axes[0], titles.items(), strict=True):
-        for name, table in networks.items():
+        for (name, table), style in zip(networks.items(), line_styles(networks), strict=True):
             series = table[column].replace(0, np.nan) if column != "distinct" else table[column]
-            axis.plot(series.dropna().index, series.dropna(), marker="o", ms=2.5, lw=1.2, label=name)
+            axis.plot(series.dropna().index, series.dropna(), marker="o", ms=2.5, lw=1.2, label=name, **style)
         axis.set(xlabel="layer", title=title)
         if column == "distinct":
             axis.set_ylim(-0.03, 1.03)

@@ -139,7 +139,7 @@ class FaceStudio(Explorer):
                 slider.value = RANGES[name][1]
 
     def figure(self) -> Figure:
-        figure, axes = plt.subplots(2, len(EMOTIONS), figsize=(1.7 * len(EMOTIONS), 3.9), squeeze=False, sharey="row")
+        figure, axes = plt.subplots(2, len(EMOTIONS), figsize=(1.55 * len(EMOTIONS), 3.9), squeeze=False, sharey="row")
         plain = FaceParams.neutral(len(EMOTIONS))
         units = torch.tensor([action_unit_vector(PROTOTYPES[name]) for name in EMOTIONS])
         images = render(dataclasses.replace(plain, action_units=units)).images

@@ -99,7 +99,7 @@ def test_a_claim_about_a_training_says_so_when_its_record_says_otherwise(study):
     close = abs(compare_with_published(study)["simple_cnn"].accuracy.value - np.trace(theirs) / theirs.sum())
     again, mended = claims.repeated(study) + claims.mended(study)
     assert again.holds == (close <= claims.CLOSE) and "simple CNN, trained so again" in str(again)
-    assert str(again).startswith("*What is recorded does not bear this out:*") != again.holds
+    assert str(again).startswith("*Not borne out here:*") != again.holds
     assert "The simple CNN, mended one change at a time" in mended.sentence
 
 
