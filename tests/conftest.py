@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import subprocess
@@ -103,6 +103,17 @@ def easy_faces(train: int = 16, test: int = 6, seed: int = 0, noise: float = 45,
     return FaceSet(easy_images(labels, seed, noise), torch.from_numpy(labels),
                    np.array([f"face{number:04d}" for number in range(len(labels))]), split, EMOTIONS,
                    votes=table if votes else None, source="easy faces")
+
+
+@pytest.fixture(scope="session")
+def clean_server() -> multiprocessing.context.ForkServerContext:
+    """Processes that start from a server that has imported torch but never used it: quick, and safe to fork.
+
+    The first optimizer of a process imports torch's compiler, which takes longer than these trainings.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fer_helpers.cli", "fer_helpers.training.runs", "torch._dynamo"])
+    return context
 
 
 fit_quietly = functools.partial(fit, device="cpu", progress=False)
