@@ -148,7 +148,7 @@ def test_a_report_links_its_notebooks_and_a_failing_one_does_not_stop_it(whole, 
     if whole:
         shutil.copy(short_workhorse, notebooks)
     else:
-        write_notebook(notebooks / "02_training.ipynb", "# 02 · Training", 'data, arch, epochs = "", "compact", 3',
+        write_notebook(notebooks / "02_training.ipynb", "# 02 · Training", 'data = ""\narch = "compact"\nepochs = 3',
                        "from IPython.display import Markdown\nMarkdown(f'Here {arch} learned for {epochs} epoch.')")
     write_notebook(notebooks / "03_broken.ipynb", "# 03 · Broken", "x = 1", "raise ValueError('on purpose')")
     words = ["report", "arch=simple_cnn", "epochs=1", "train_limit=128", "--data", folder, "--notebooks", notebooks,
