@@ -51,10 +51,10 @@ hypothesis.settings.load_profile("fer")
 
 #: The files that take longest: several processes, which take one file after the other, are then busy to the end.
 LONGEST = ("test_faults", "test_cli", "test_trainer", "test_hostile", "test_onnx_export", "test_objective",
-           "test_sweeps", "test_widgets", "test_site", "test_synthetic", "test_readers", "test_runs", "test_distributed",
-           "test_cluster", "test_privacy", "test_photographs", "test_install", "test_text_embeddings", "test_methods",
-           "test_study", "test_reproduction", "test_real_data", "test_mapped", "test_validation", "test_duplicates",
-           "test_search", "test_learning_rates", "test_layers", "test_benchmarks")
+           "test_sweeps", "test_widgets", "test_site", "test_synthetic", "test_readers", "test_runs",
+           "test_distributed", "test_cluster", "test_privacy", "test_photographs", "test_install",
+           "test_text_embeddings", "test_methods", "test_study", "test_reproduction", "test_real_data", "test_mapped",
+           "test_validation", "test_duplicates", "test_search", "test_learning_rates", "test_layers", "test_benchmarks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -148,14 +148,15 @@ def files_of(folder: Path) -> dict[str, int]:
 # Thousands of inputs for every reader
 
 #: Of a hundred spoilt inputs, how many each reader refused when this was written; the rest means something else and is
-#: read. Pillow, PyArrow and others refuse a few more or less from one version to the next.
+#: read. Two less may come with other versions of libraries and other paths, and five where Pillow decides.
 REFUSED = {
     "csv": 97, "zip": 97, "zip of a csv": 99, "tar": 94, "gzip of a csv": 99, "parquet": 95, "labels": 83,
     "tree": 99, "votes": 94, "png": 98, "palette": 98, "sixteen bits": 97, "jpeg": 68, "gif": 67, "tiff": 93,
     "packed tiff": 94, "webp": 73, "avif": 94, "heic": 90, "bmp": 64, "ppm": 62, "config": 97, "run": 93,
     "packed run": 100, "study": 88, "weights": 98, "network": 98, "checkpoint": 93, "progress": 75, "plan": 77,
     "findings": 52, "mapped": 97, "sentences": 97, "onnx": 100, "search": 76}
-OTHER_VERSIONS = 5
+PILLOWS = {"png", "palette", "sixteen bits", "jpeg", "gif", "tiff", "packed tiff", "webp", "avif", "heic", "bmp", "ppm"}
+WANTED = {name: percent - (5 if name in PILLOWS else 2) for name, percent in REFUSED.items()}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -170,13 +171,13 @@ def test_spoilt_input_is_read_or_refused_by_name_and_nothing_else_happens(name, 
             place = number % len(good)
             refused += attempt(reader, folder, reader.files[place], spoil(good[place], chance)) is not None
     assert files_of(folder) == before
-    assert 100 * refused / reader.inputs >= REFUSED[name] - OTHER_VERSIONS
+    assert 100 * refused / reader.inputs >= WANTED[name]
 
 
 def test_more_than_ten_thousand_bad_inputs_are_refused():
     """As docs/strangers.md says: by every reader, so many as the test above wants."""
-    assert set(REFUSED) == set(READERS)
-    assert sum(reader.inputs * (REFUSED[name] - OTHER_VERSIONS) / 100 for name, reader in READERS.items()) > ENOUGH
+    assert set(WANTED) == set(READERS)
+    assert sum(reader.inputs * WANTED[name] / 100 for name, reader in READERS.items()) > ENOUGH
 
 
 # What is no file, in place of each file of each reader
@@ -421,7 +422,7 @@ def test_a_manifest_leads_to_no_file_elsewhere(folder, lay, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["!!python/object/apply:os.system [touch hacked]", "!!bool x", "!!timestamp x",
-                                   "!!int x", "2001-99-99", "[" * 1500, "*a", "&a [*a]", "\ud800", "9" * 5000,
+                                   "!!int x", "2001-99-99", "[" * 5000, "*a", "&a [*a]", "\ud800", "9" * 5000,
                                    "!!set {}"])
 def test_a_setting_that_is_no_value_is_refused_by_name(tmp_path, value):
     done = fer_here("train", f"lr={value}", "--data", "nowhere", cwd=tmp_path)
