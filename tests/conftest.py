@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import subprocess
@@ -51,10 +51,11 @@ hypothesis.settings.load_profile("fer")
 
 
 #: The files that take longest: several processes, which take one file after the other, are then busy to the end.
-LONGEST = ("test_faults", "test_sweeps", "test_cli", "test_cluster", "test_trainer", "test_distributed",
-           "test_onnx_export", "test_objective", "test_widgets", "test_install", "test_site", "test_readers",
-           "test_hostile", "test_privacy", "test_real_data", "test_methods", "test_learning_rates", "test_synthetic",
-           "test_search", "test_layers", "test_benchmarks", "test_runs", "test_study", "test_reproduction")
+LONGEST = ("test_faults", "test_cli", "test_trainer", "test_hostile", "test_onnx_export", "test_objective",
+           "test_sweeps", "test_widgets", "test_site", "test_synthetic", "test_readers", "test_runs",
+           "test_distributed", "test_cluster", "test_privacy", "test_photographs", "test_install",
+           "test_text_embeddings", "test_methods", "test_study", "test_reproduction", "test_real_data", "test_mapped",
+           "test_validation", "test_duplicates", "test_search", "test_learning_rates", "test_layers", "test_benchmarks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -104,6 +105,17 @@ def easy_faces(train: int = 16, test: int = 6, seed: int = 0, noise: float = 45,
     return FaceSet(easy_images(labels, seed, noise), torch.from_numpy(labels),
                    np.array([f"face{number:04d}" for number in range(len(labels))]), split, EMOTIONS,
                    votes=table if votes else None, source="easy faces")
+
+
+@pytest.fixture(scope="session")
+def clean_server() -> multiprocessing.context.ForkServerContext:
+    """Processes that start from a server that has imported torch but never used it: quick, and safe to fork.
+
+    The first optimizer of a process imports torch's compiler, which takes longer than these trainings.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fer_helpers.cli", "fer_helpers.training.runs", "torch._dynamo"])
+    return context
 
 
 fit_quietly = functools.partial(fit, device="cpu", progress=False)

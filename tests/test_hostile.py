@@ -147,14 +147,20 @@ def files_of(folder: Path) -> dict[str, int]:
 
 # Thousands of inputs for every reader
 
-@pytest.fixture(scope="module")
-def tally() -> dict[str, int]:
-    return {}
+#: Of a hundred spoilt inputs, how many each reader refused when this was written; the rest means something else and is
+#: read. Two less may come with other versions of libraries and other paths, and five where Pillow decides.
+REFUSED = {
+    "csv": 97, "zip": 97, "zip of a csv": 99, "tar": 94, "gzip of a csv": 99, "parquet": 95, "labels": 83,
+    "tree": 99, "votes": 94, "png": 98, "palette": 98, "sixteen bits": 97, "jpeg": 68, "gif": 67, "tiff": 93,
+    "packed tiff": 94, "webp": 73, "avif": 94, "heic": 90, "bmp": 64, "ppm": 62, "config": 97, "run": 93,
+    "packed run": 100, "study": 88, "weights": 98, "network": 98, "checkpoint": 93, "progress": 75, "plan": 77,
+    "findings": 52, "mapped": 97, "sentences": 97, "onnx": 100, "search": 76}
+PILLOWS = {"png", "palette", "sixteen bits", "jpeg", "gif", "tiff", "packed tiff", "webp", "avif", "heic", "bmp", "ppm"}
+WANTED = {name: percent - (5 if name in PILLOWS else 2) for name, percent in REFUSED.items()}
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_spoilt_input_is_read_or_refused_by_name_and_nothing_else_happens(name, folder, lay, watch, tally,
-                                                                                  record_property):
+def test_spoilt_input_is_read_or_refused_by_name_and_nothing_else_happens(name, folder, lay, watch):
     reader, chance = READERS[name], random.Random(name)
     lay(name, folder)
     reader.read(folder)
@@ -165,17 +171,13 @@ def test_spoilt_input_is_read_or_refused_by_name_and_nothing_else_happens(name, 
             place = number % len(good)
             refused += attempt(reader, folder, reader.files[place], spoil(good[place], chance)) is not None
     assert files_of(folder) == before
-    tally[name] = refused
-    record_property("refused", refused)
-    assert refused > reader.inputs / 2
+    assert 100 * refused / reader.inputs >= WANTED[name]
 
 
-def test_ten_thousand_bad_inputs_were_refused(tally, record_property):
-    if set(tally) != set(READERS):
-        pytest.skip("not all readers were asked")
-    record_property("refused by reader", json.dumps(tally))
-    print(f"{sum(tally.values()):,} of {sum(reader.inputs for reader in READERS.values()):,} inputs refused: {tally}")
-    assert sum(tally.values()) >= ENOUGH
+def test_more_than_ten_thousand_bad_inputs_are_refused():
+    """As docs/strangers.md says: by every reader, so many as the test above wants."""
+    assert set(WANTED) == set(READERS)
+    assert sum(reader.inputs * WANTED[name] / 100 for name, reader in READERS.items()) > ENOUGH
 
 
 # What is no file, in place of each file of each reader

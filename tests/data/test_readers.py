@@ -5,8 +5,6 @@ import re
 import shutil
 import stat
 import struct
-import subprocess
-import sys
 import time
 import zipfile
 import zlib
@@ -20,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_helpers.data import readers
 from fer_helpers.data.emotions import EMOTIONS
 from fer_helpers.data.image_files import read_photograph
 from fer_helpers.data.readers import download_faces, load_faces
@@ -511,28 +508,6 @@ def test_no_single_flipped_bit_in_the_cache_changes_what_is_read(tmp_path_factor
         data[place % len(data)] ^= 1 << bit
         stored.write_bytes(data)
         assert load(root).fingerprint == good.fingerprint
-
-
-def test_the_embedded_faces_are_drawn_once_for_all_processes_and_anew_when_damaged(cache):
-    """Read by processes of their own, as every kernel of a report is one."""
-    code = ("from fer_helpers.data import readers, synthetic as s; "
-            "faces = readers.load_faces('synthetic'); print(len(faces.notes), faces.source, faces.fingerprint, "
-            "faces.action_units.sum().item(), faces.regions.sum().item(), s.embedded_faces.cache_info().misses)")
-
-    def told() -> str:
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    def drawn_here():
-        readers._embedded_faces.cache_clear()  # as it is in a new process
-        return load("synthetic")
-
-    drawn = drawn_here()
-    expected = (f"0 {drawn.source} {drawn.fingerprint} {drawn.action_units.sum().item()} "
-                f"{drawn.regions.sum().item()} 0\n")  # none drawn there
-    assert told() == expected
-    (stored,) = cache.iterdir()
-    stored.write_bytes(stored.read_bytes()[:1_000_000])
-    assert drawn_here().fingerprint == drawn.fingerprint and told() == expected
 
 
 def test_a_locked_cache_folder_does_not_stop_the_reading(tmp_path, locked_folder, monkeypatch):

@@ -1,13 +1,17 @@
 """Synthetic faces: what is sampled, the embedded data and its leak."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_helpers.data import synthetic
+from fer_helpers.data import readers, synthetic
 from fer_helpers.data.emotions import EMOTIONS, PROTOTYPES, action_unit_vector
+from fer_helpers.data.readers import load_faces
 from fer_helpers.data.rendering import render
 from fer_helpers.data.synthetic import embedded_faces, make_faces, sample_params
 from fer_helpers.files import FerError
@@ -59,6 +63,27 @@ def test_the_only_copies_are_the_documented_leak(embedded):
 
 def test_embedded_faces_are_drawn_once(embedded):
     assert embedded_faces() is embedded
+
+
+def test_they_are_drawn_once_for_all_processes_and_anew_when_damaged(embedded, tmp_path, monkeypatch):
+    """Read by a process of its own, as every kernel of a report is one."""
+    monkeypatch.setenv("FER_CACHE", str(tmp_path))
+    code = ("from fer_helpers.data import readers, synthetic as s; "
+            "faces = readers.load_faces('synthetic'); print(len(faces.notes), faces.source, faces.fingerprint, "
+            "faces.action_units.sum().item(), faces.regions.sum().item(), s.embedded_faces.cache_info().misses)")
+
+    def as_in_a_new_process():
+        readers._embedded_faces.cache_clear()
+        return load_faces("synthetic")
+
+    assert as_in_a_new_process().fingerprint == embedded.fingerprint
+    (stored,) = tmp_path.iterdir()
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:1_000_000])
+    assert as_in_a_new_process().fingerprint == embedded.fingerprint and len(stored.read_bytes()) == len(whole)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == (f"0 {embedded.source} {embedded.fingerprint} {embedded.action_units.sum().item()} "
+                           f"{embedded.regions.sum().item()} 0\n")  # none drawn there
 
 
 @settings(max_examples=20, deadline=None)

@@ -31,8 +31,8 @@ def test_the_range_test_raises_the_rate_by_a_constant_factor_until_the_loss_expl
 
 def test_the_suggested_rate_trains_and_a_hundred_times_as_much_does_not(view):
     config = dataclasses.replace(SMALL, arch="compact", warmup_epochs=0.0, schedule="constant")
-    found = learning_rates.rate_range(config, view, steps=50).suggested
-    final = [training_dynamics.first_steps(dataclasses.replace(config, lr=rate), view, 20)["loss"].tail(5).mean()
+    found = learning_rates.rate_range(config, view, steps=30).suggested
+    final = [training_dynamics.first_steps(dataclasses.replace(config, lr=rate), view, 12)["loss"].tail(5).mean()
              for rate in (found, 100 * found)]
     assert final[0] < 1.9 and not final[1] < final[0]
 

@@ -1,6 +1,7 @@
 """Searches: they find the best of a grid without all of it, go on where they were, and end what is hopeless."""
 
 import itertools
+import shutil
 
 import optuna
 import pandas as pd
@@ -120,16 +121,24 @@ def test_an_unknown_sampler_and_a_journal_that_is_none_are_named(tmp_path):
 
 
 def test_a_sweep_searches_and_prunes(experiment, tmp_path):
-    """The run of the last seed writes a bad first epoch and would then train for ever."""
-    start = "folder.mkdir()\nshutil.copy(store / '{}.pt', folder / 'checkpoint.pt')\ntime.sleep({})\n"
-    good = start.format("good", 1) + "(folder / 'checkpoint.pt').unlink()"
-    own = experiment(6, **{f"seed{seed}": [good if seed < 5 else start.format("bad", 600)] for seed in range(6)})
-    for name, accuracy in {"good": 0.5, "bad": 0.1}.items():
-        save_checkpoint(own.store / f"{name}.pt", {"history": [{"epoch": 1, "val_accuracy": accuracy}]})
-    table = own.sweep(Cluster(jobs=2), search=Search(6, "random"))
-    assert len(table) == 6 and set(table["status"]) == {"finished", "pruned"}
-    assert set(table.index[table["status"] == "pruned"]) <= {5}
-    assert own.intact() == set(table.index[table["status"] == "finished"])
+    """Five runs of it are finished. Of the two that are left one writes a bad first epoch and would train for ever."""
+    bad = "folder.mkdir()\nshutil.copy(store / 'bad.pt', folder / 'checkpoint.pt')\ntime.sleep(600)\n"
+    own = experiment(7, seed5=[bad])
+    save_checkpoint(own.store / "bad.pt", {"history": [{"epoch": 1, "val_accuracy": 0.1}]})
+    grid, left = {name: {"seed": seed} for seed, name in own.runs.items()}, {own.runs[5], own.runs[6]}
+    before = GridSearch(Search(7, "random"), grid, own.store)
+    while name := before.ask():
+        if name in left:
+            continue  # under way when all ended
+        (own.store / name).mkdir()
+        save_checkpoint(own.store / name / "checkpoint.pt", {"history": [{"epoch": 1, "val_accuracy": 0.5}]})
+        assert not before.should_prune(name)
+        (own.store / name / "checkpoint.pt").unlink()
+        shutil.copytree(own.template.folder, own.store / name, dirs_exist_ok=True)
+        before.tell(name, finished=True, pruned=False)
+    table = own.sweep(Cluster(jobs=2), search=Search(7, "random"))
+    assert table["status"].to_dict() == dict.fromkeys(range(5), "skipped") | {5: "pruned", 6: "finished"}
+    assert own.intact() == set(range(7)) - {5}
     none_left(own)
     again = own.sweep(Cluster(jobs=2), search=Search(6, "random"))
     assert set(again["status"]) == {"skipped", "pruned"} and set(again.index) == set(table.index)

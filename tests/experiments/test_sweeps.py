@@ -81,13 +81,12 @@ def test_a_sweep_of_the_workhorse_records_a_failed_run_and_goes_on(again, folder
         assert not (store / victim / "failure.json").exists()
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)])
-def test_papermill_runs_the_workhorse_with_its_own_parameters(whole, folder, tmp_path, short_workhorse):
-    notebook = NOTEBOOKS / "02_training.ipynb" if whole else short_workhorse
+@pytest.mark.nightly  # a sweep starts papermill, too
+def test_papermill_runs_the_workhorse_with_its_own_parameters(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", "-p", "arch",
+        [sys.executable, "-m", "papermill", NOTEBOOKS / "02_training.ipynb", tmp_path / "out.ipynb", "-p", "arch",
          "simple_cnn", "-p", "optimizer", "adam", "-p", "classes", "3", "-p", "epochs", "1", "-p", "train_limit", "200",
-         "--no-progress-bar", *([] if whole else ["-p", "data", str(folder)])],
+         "--no-progress-bar"],
         capture_output=True, text=True, check=False,
         env=os.environ | {"FER_RUNS": str(tmp_path / "runs"), "TQDM_DISABLE": "1"})
     assert done.returncode == 0, done.stderr

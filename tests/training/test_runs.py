@@ -3,15 +3,16 @@ import getpass
 import gzip
 import io
 import json
-import multiprocessing
 import os
 import pickle
 import platform
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -401,11 +402,10 @@ def test_a_later_success_removes_the_failure(leaky, tmp_path):
     assert {path.name for path in train(config, leaky, tmp_path).folder.iterdir()} == FILES
 
 
-def test_an_interrupted_run_is_not_listed_and_is_resumed(leaky, tmp_path):
+def test_an_interrupted_run_is_not_listed_and_is_resumed(leaky, tmp_path, clean_server):
     config = replace(TINY, epochs=4, augmentation="standard")
     folder = tmp_path / "killed" / run_id(config, leaky)
-    process = multiprocessing.get_context("spawn").Process(
-        target=train_run, args=(config, leaky, tmp_path / "killed", "cpu", False))
+    process = clean_server.Process(target=train_run, args=(config, leaky, tmp_path / "killed", "cpu", False))
     process.start()
     wait_for(folder / "checkpoint.pt", process)
     process.kill()
@@ -448,16 +448,20 @@ def test_a_full_disk_names_the_file_and_the_fix(leaky, full_disk):
     assert not list(full_disk.glob("runs/*/.*"))
 
 
-def stopped_training(config: TrainConfig, faces: FaceSet, store: Path) -> multiprocessing.Process:
-    """A process that holds the lock of a run and is stopped after its first epoch or so."""
-    process = multiprocessing.get_context("spawn").Process(target=train_run, args=(config, faces, store, "cpu", False))
-    process.start()
-    wait_for(store / run_id(config, faces) / "checkpoint.pt", process)
-    os.kill(process.pid, signal.SIGSTOP)
-    return process
+@pytest.fixture
+def stopped_training(clean_server) -> Callable[[TrainConfig, FaceSet, Path], BaseProcess]:
+    """Starts a process that holds the lock of a run and is stopped after its first epoch or so."""
+    def start(config: TrainConfig, faces: FaceSet, store: Path) -> BaseProcess:
+        process = clean_server.Process(target=train_run, args=(config, faces, store, "cpu", False))
+        process.start()
+        wait_for(store / run_id(config, faces) / "checkpoint.pt", process)
+        os.kill(process.pid, signal.SIGSTOP)
+        return process
+
+    return start
 
 
-def test_of_two_processes_one_trains_a_run_and_the_other_waits_for_it(leaky, tmp_path):
+def test_of_two_processes_one_trains_a_run_and_the_other_waits_for_it(leaky, tmp_path, stopped_training):
     """The second asks while the first, which holds the lock, is stopped: it neither trains nor gives up."""
     config = replace(TINY, epochs=4)
     folder = tmp_path / run_id(config, leaky)
@@ -473,7 +477,7 @@ def test_of_two_processes_one_trains_a_run_and_the_other_waits_for_it(leaky, tmp
     assert first.exitcode == 0 and not (folder / "checkpoint.pt").exists()
 
 
-def test_who_waits_for_a_run_whose_process_is_killed_goes_on_at_once(leaky, tmp_path):
+def test_who_waits_for_a_run_whose_process_is_killed_goes_on_at_once(leaky, tmp_path, stopped_training):
     config = replace(TINY, epochs=2)
     first = stopped_training(config, leaky, tmp_path)
     with ThreadPoolExecutor(1) as pool:
