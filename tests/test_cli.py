@@ -178,7 +178,7 @@ def test_an_address_is_not_fetched_and_the_way_out_told(words, refusal):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)], ids=str)
 def test_an_interrupted_training_says_in_one_line_what_is_kept(number, folder, tmp_path):
     # A shell lets what it starts in the background ignore SIGINT; SIGTERM must end it all the same.
     words = ["train", "arch=simple_cnn", "epochs=60", "batch_size=32", "--data", str(folder), "--store", str(tmp_path)]
