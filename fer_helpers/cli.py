@@ -290,7 +290,8 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
             = Format.text,
             out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures, NAME.fer.png.")] = None,
             attribution: Annotated[bool, typer.Option(help="Show there what spoke for each answer.")] = False,
-            every: Annotated[float, typer.Option(help="Seconds between the frames of a film.", min=0)] = 1.0) -> None:
+            every: Annotated[float, typer.Option(help="Seconds between the frames of a film.", min=0)] = 1.0,
+            jobs: Annotated[int, typer.Option(help="Files at a time, each in its own process.", min=1)] = 1) -> None:
     """Find the faces of photographs and name their expressions.
 
     An answer below the threshold of confidence is "unsure". Nothing leaves this machine. Faces are numbered by size,
@@ -300,33 +301,31 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
 
     from .inference import loading
     from .inference import photographs as album
-    from .inference.detection import choose_detector, seems_cropped
-    from .inference.films import Tracker
+    from .inference.detection import choose_detector
 
-    if faces == Faces.detect:
+    cropped = faces == Faces.cropped
+    if not cropped:
         choose_detector(detector)  # said once, not of every picture
     network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
     drawings = album.Drawings(out, photos, files) if out else None
     write = _printer(form, network.config.class_names)
     typer.echo(album.MEANING, err=True)
-    hinted = faces == Faces.cropped
-    for path in tqdm(files, "pictures", unit="file", **bar_options(len(files) > 1 and sys.stderr.isatty())):
+    hinted = cropped
+    told = album.looks_in_turn(files, jobs, network, detector, cropped, every, drawings, attribution)
+    for path, looks, wrong in tqdm(told, "pictures", len(files), unit="file",
+                                   **bar_options(len(files) > 1 and sys.stderr.isatty())):
         try:
-            tracker = Tracker()
-            for seconds, picture in album.frames(path, every):
-                found = album.predict(picture, network, detector, faces == Faces.cropped)
-                if not found and not hinted and seems_cropped(picture):
+            for seconds, found, seems_cropped in looks:
+                if seems_cropped and not hinted:
                     hinted = True
                     typer.echo(f"hint: {printable(str(path))}: no face found in a small square picture; if it is a "
                                "face cut out already, give --faces cropped", err=True)
-                tracks = [{}] * len(found) if seconds is None else [
-                    {"track": number} for number in tracker.track([one.face.box for one in found])]
-                write(path, seconds, [one.to_dict() | track for one, track in zip(found, tracks, strict=True)])
-                if drawings:
-                    drawings.save(path, seconds, picture, found, network if attribution else None)
+                write(path, seconds, found)
         except FerError as error:  # one bad picture in a folder must not cost the answers for the others
+            wrong = str(error)
+        if wrong:
             failed += 1
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {wrong}", err=True)
     if failed:
         raise typer.Exit(1)
 

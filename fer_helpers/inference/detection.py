@@ -40,6 +40,7 @@ SMALLEST_FACE = 60
 _OVERLAP = 160
 _CROPPED = 256  # pixels a side, at most, of pictures in data sets of faces
 _NETWORK_SMALLEST = 30  # width in pixels of the smallest faces that RetinaFace finds
+_STEP = 4  # of the scale between two looks: a look in tiles sees faces of 30 to 160 of its pixels
 _MAX_OVERSAMPLING = 16  # a crop shows 48 pixels; averaging over more than 16² points each changes nothing visible
 
 
@@ -92,13 +93,16 @@ def find_faces(photograph: np.ndarray, detector: str = "auto") -> list[DetectedF
     """
     _check(photograph)
     find = {"retinaface": _retinaface, "cascade": _cascade}[choose_detector(detector)]
-    grey = torch.from_numpy(_grey(photograph))
     scale = max(1, _MIN_SIDE / min(photograph.shape[:2])) * min(1, _MAX_SIDE / max(photograph.shape[:2]))
-    found = [_moved(one, scale) for one in find(_resized(photograph, scale))]
+    sharpest = max(scale, _NETWORK_SMALLEST / SMALLEST_FACE)
+    picture = _resized(Image.fromarray(photograph), sharpest)  # large ones once: no look is sharper
+    found = [_moved(one, scale) for one in find(np.array(_resized(picture, scale / sharpest)))]
     if find is _retinaface:
-        while (scale := 2 * scale) < 2 * _NETWORK_SMALLEST / SMALLEST_FACE:
-            found += _in_tiles(photograph, min(scale, _NETWORK_SMALLEST / SMALLEST_FACE))
+        while (scale := _STEP * scale) < _STEP * sharpest:
+            look = min(scale, sharpest)
+            found += _in_tiles(np.array(_resized(picture, look / sharpest)), look)
         found = _once(found)
+    grey = torch.from_numpy(_grey(photograph))
     faces = [DetectedFace(box, score, eyes, crop_face(grey, _place(box, eyes))) for box, score, eyes in found]
     return sorted(faces, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
 
@@ -148,10 +152,17 @@ def crop_face(grey: torch.Tensor, eyes: Points) -> torch.Tensor:
     points = (torch.arange(IMAGE_SIZE * fine) + 0.5) / fine
     y, x = torch.meshgrid(points, points, indexing="ij")
     place = turn * (torch.complex(x, y) - target[0]) + source[0]
-    height, width = grey.shape
-    grid = torch.stack([2 * place.real / width - 1, 2 * place.imag / height - 1], -1)[None]
-    crop = F.grid_sample(grey[None, None].float(), grid.float(), "bilinear", "border", align_corners=False)
+    (left, right), (top, bottom) = _span(place.real, grey.shape[1]), _span(place.imag, grey.shape[0])
+    grid = torch.stack([2 * (place.real - left) / (right - left) - 1, 2 * (place.imag - top) / (bottom - top) - 1], -1)
+    part = grey[top:bottom, left:right].float()  # a photograph is large, a face in it is not
+    crop = F.grid_sample(part[None, None], grid[None].float(), "bilinear", "border", align_corners=False)
     return F.avg_pool2d(crop, fine)[0, 0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _span(places: torch.Tensor, size: int) -> tuple[int, int]:
+    """First and last + 1 of ``size`` pixels that reading at ``places`` asks for."""
+    first = min(max(0, int(places.min()) - 1), size - 1)
+    return first, min(size, max(int(places.max()) + 2, first + 1))
 
 
 def align_faces(faces: FaceSet, target: Path | str, detector: str = "retinaface", progress: bool = True) -> int:
@@ -240,9 +251,8 @@ def _load_retinaface() -> Callable[[np.ndarray], list[Any]]:
     return detect_faces  # type: ignore[no-any-return]
 
 
-def _in_tiles(photograph: np.ndarray, scale: float) -> Iterator[Found]:
-    """Faces no larger than tiles overlap, in pixels of the photograph."""
-    picture = _resized(photograph, scale)
+def _in_tiles(picture: np.ndarray, scale: float) -> Iterator[Found]:
+    """Faces no larger than tiles overlap, in pixels of the photograph, which ``picture`` shows at that ``scale``."""
     starts = [range(0, max(1, side - _OVERLAP), _MAX_SIDE - _OVERLAP) for side in picture.shape[:2]]
     for top, left in itertools.product(*starts):
         for one in _retinaface(np.ascontiguousarray(picture[top:top + _MAX_SIDE, left:left + _MAX_SIDE])):
@@ -277,15 +287,12 @@ def _lbp() -> Cascade:
 
 
 def _grey(photograph: np.ndarray) -> np.ndarray:
-    """uint8 (H, W) with the weights of ITU-R BT.601, as Pillow's."""
-    if photograph.ndim == 2:
-        return photograph.copy()
-    return np.asarray(np.rint(photograph @ np.array([0.299, 0.587, 0.114])), np.uint8)
+    """uint8 (H, W) with the weights of ITU-R BT.601."""
+    return np.array(Image.fromarray(photograph).convert("L"))
 
 
-def _resized(photograph: np.ndarray, scale: float) -> np.ndarray:
-    """uint8 (H', W', 3), antialiased."""
-    planes = torch.from_numpy(np.atleast_3d(photograph).astype(np.float32)).permute(2, 0, 1)[None]
-    size = [max(1, round(side * scale)) for side in photograph.shape[:2]]
-    planes = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return planes[0].round().clamp(0, 255).byte().permute(1, 2, 0).expand(-1, -1, 3).contiguous().numpy()
+def _resized(picture: Image.Image, scale: float) -> Image.Image:
+    """RGB, antialiased."""
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=1)

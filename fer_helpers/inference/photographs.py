@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from ..data.containers import is_litter
 from ..data.image_files import PICTURES, read_photograph
 from ..files import FerError, check_file, digest, needs_extra, refuse_address, write_atomic
 from ..viz.style import COLORS, INK, STYLE
-from .detection import DetectedFace, find_faces, whole_picture
-from .films import ANIMATIONS, FILMS, animation_frames, film_frames
+from .detection import DetectedFace, find_faces, seems_cropped, whole_picture
+from .films import ANIMATIONS, FILMS, Tracker, animation_frames, film_frames
 from .pretrained import Pretrained, load_pretrained, probabilities
 
 #: How the files of `save_annotated` end that `Drawings` names, and the text in them that says what they show.
@@ -184,6 +186,51 @@ def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | Non
         yield None, read_photograph(path)
     else:
         yield from itertools.chain([first], moving)
+
+
+#: Of one picture: seconds into a film, None of a photograph; its faces for JSON; whether it seems to be a face already.
+Look = tuple[float | None, list[dict[str, Any]], bool]
+
+
+def looks(path: Path, network: Pretrained, detector: str = "auto", cropped: bool = False, every_seconds: float = 1.0,
+          drawings: Drawings | None = None, attribution: bool = False) -> Iterator[Look]:
+    """`predict` for a picture file, or for frames of a film, see `frames`; ``drawings`` keeps an annotated picture.
+
+    Faces are those of `FacePrediction.to_dict`, in a film with "track", the number of a face from one look to the next.
+
+    Raises
+    ------
+    FerError
+        As `frames` and `predict`.
+    """
+    tracker = Tracker()
+    for seconds, picture in frames(path, every_seconds):
+        found = predict(picture, network, detector, cropped)
+        tracks: list[dict[str, int]] = [{}] * len(found) if seconds is None else [
+            {"track": number} for number in tracker.track([one.face.box for one in found])]
+        yield (seconds, [one.to_dict() | track for one, track in zip(found, tracks, strict=True)],
+               not found and seems_cropped(picture))
+        if drawings:
+            drawings.save(path, seconds, picture, found, network if attribution else None)
+
+
+def looks_in_turn(files: Sequence[Path], jobs: int, *options: Any) -> Iterator[tuple[Path, Iterable[Look], str]]:
+    """Each file with its `looks`, and what is wrong with it; in order, from so many processes at a time."""
+    if jobs == 1:  # a long film is told of while it lasts
+        yield from ((path, looks(path, *options), "") for path in files)
+    else:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+            yield from pool.map(functools.partial(_all_looks, options=options), files)
+
+
+def _all_looks(path: Path, options: Sequence[Any]) -> tuple[Path, list[Look], str]:
+    found: list[Look] = []
+    try:
+        found.extend(looks(path, *options))  # those before an error stay
+    except FerError as error:
+        return path, found, str(error)
+    return path, found, ""
 
 
 def annotate(photograph: np.ndarray, predictions: Sequence[FacePrediction],

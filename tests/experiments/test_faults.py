@@ -115,8 +115,8 @@ def interrupted(own: Experiment, number: int, *options: object) -> None:
     assert list(table["status"]) == ["skipped", "finished", "finished"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.nightly) for number in
-                                                      (signal.SIGINT, signal.SIGKILL))], ids=lambda number: number.name)
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_client_that_ends_takes_its_notebooks_along_and_goes_on_later(number, experiment):
     interrupted(experiment(3, seed0=[], seed1=[SLOWLY], seed2=[SLOWLY]), number, "--jobs", 2)
 

@@ -213,6 +213,19 @@ def test_a_drawing_replaces_an_older_one_of_the_same_photograph_and_nothing_else
         path.name for path in album.glob("x.*") if path not in before}
 
 
+@pytest.mark.slow
+def test_several_processes_answer_as_one_does(album):
+    (album / "broken.jpg").write_bytes(b"no picture")
+    Image.fromarray(astronaut()).save(album / "b" / "face.png")
+    one, two = (fer_here("predict", ".", "--format", "csv", "--out", f"out{jobs}", "--jobs", str(jobs), cwd=album)
+                for jobs in (1, 2))
+    assert one.exit_code == two.exit_code == 1 and "broken.jpg" in two.stderr
+    assert (one.stdout, one.stderr) == (two.stdout, two.stderr) and len(one.stdout.splitlines()) == 6
+    first, second = ({path.relative_to(out): pixels(path) for path in out.rglob("*.png")}
+                     for out in (album / "out1", album / "out2"))
+    assert first == second and len(first) == 5
+
+
 def test_frames_of_films_have_names_of_their_own_to_the_millisecond(film):
     shutil.copy(film, film.with_name("other.avi"))
     assert fer_here("predict", ".", "--every", "1.2", "--out", "out", cwd=film.parent).exit_code == 0

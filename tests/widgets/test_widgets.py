@@ -284,6 +284,7 @@ def test_the_monitor_follows_a_run_that_another_trains(faces, tmp_path):
     assert watching.wait(30).finished
 
 
+@pytest.mark.nightly
 def test_a_training_that_the_kernel_s_interrupt_reaches_says_how_far_it_has_come(faces, tmp_path):
     watching = monitor.training_monitor(dataclasses.replace(TINY, epochs=200), faces, tmp_path)
     watching.train.click()
