@@ -38,6 +38,7 @@ _MIN_SIDE, _MAX_SIDE = 192, 800
 SMALLEST_FACE = 60
 #: Of a picture that is looked at in tiles, pixels that neighbours share: larger faces were found where it was smaller.
 _OVERLAP = 160
+_MARGIN = 16  # of what ends so near the edge of a tile, the tile may show a part; its neighbour shows the whole of it
 _CROPPED = 256  # pixels a side, at most, of pictures in data sets of faces
 _NETWORK_SMALLEST = 30  # width in pixels of the smallest faces that RetinaFace finds
 _STEP = 4  # of the scale between two looks: a look in tiles sees faces of 30 to 160 of its pixels
@@ -253,10 +254,14 @@ def _load_retinaface() -> Callable[[np.ndarray], list[Any]]:
 
 def _in_tiles(picture: np.ndarray, scale: float) -> Iterator[Found]:
     """Faces no larger than tiles overlap, in pixels of the photograph, which ``picture`` shows at that ``scale``."""
-    starts = [range(0, max(1, side - _OVERLAP), _MAX_SIDE - _OVERLAP) for side in picture.shape[:2]]
+    height, width = picture.shape[:2]
+    starts = [range(0, max(1, side - _OVERLAP), _MAX_SIDE - _OVERLAP) for side in (height, width)]
     for top, left in itertools.product(*starts):
         for one in _retinaface(np.ascontiguousarray(picture[top:top + _MAX_SIDE, left:left + _MAX_SIDE])):
-            if max(one[0][2] - one[0][0], one[0][3] - one[0][1]) < _OVERLAP:
+            x0, y0, x1, y1 = one[0]
+            cut = ((left > 0 and x0 < _MARGIN) or (left + _MAX_SIDE < width and x1 > _MAX_SIDE - _MARGIN)
+                   or (top > 0 and y0 < _MARGIN) or (top + _MAX_SIDE < height and y1 > _MAX_SIDE - _MARGIN))
+            if not cut and max(x1 - x0, y1 - y0) < _OVERLAP:
                 yield _moved(one, scale, left, top)
 
 

@@ -224,3 +224,13 @@ def test_small_faces_of_a_large_photograph_are_found_once_each(width, face):
     missed = [place for place in places if min(np.hypot(*np.subtract(place, centre)) for centre in centres) > face]
     assert len(missed) <= (0 if face >= 80 else 2) and len(faces) == len(places) - len(missed)
     assert np.mean([one.box[2] - one.box[0] for one in faces]) == pytest.approx(face, rel=0.2)
+
+
+@pytest.mark.parametrize(("tall", "top"), [(400, 520), (430, 600)])
+def test_what_a_tile_shows_of_a_face_that_its_edge_cuts_is_no_face(tall, top):
+    pytest.importorskip("retinaface")
+    head = Image.fromarray(astronaut()).crop((120, 0, 330, 260)).resize((tall * 210 // 260, tall))
+    picture = Image.fromarray(coffee()).resize((1000, 1600))  # the first tile ends at 800, within the face
+    picture.paste(head, (250, top))
+    assert list(detection._in_tiles(np.asarray(picture), 1.0)) == []
+    assert len(find_faces(np.asarray(picture), "retinaface")) == 1
