@@ -82,8 +82,20 @@ def lines(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
         series = table[name].dropna()
         axis.plot(series.index, series, marker="o", ms=3, label=name, **style)
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend(fontsize=8)
+    _name_lines(axis)
     return figure
+
+
+def _name_lines(axis: Axes) -> None:
+    """The name of each line beside its end, in its colour; names keep a line of text apart."""
+    ends = {line: float(values[-1]) for line in axis.lines if len(values := np.asarray(line.get_ydata()))}
+    low, high = axis.get_ylim()
+    gap, places = 0.075 * (high - low), list[float]()
+    for end in sorted(ends.values()):
+        places.append(max(end, places[-1] + gap) if places else end)
+    for line, place in zip(sorted(ends, key=ends.__getitem__), places, strict=True):
+        axis.text(1.01, place - max(0, places[-1] - high), str(line.get_label()), va="center", fontsize=9,
+                  color=line.get_color(), transform=axis.get_yaxis_transform())
 
 
 def heatmap(table: pd.DataFrame, percent: bool = True, center: float | None = None,
