@@ -13,6 +13,8 @@ import argparse
 import collections
 import contextlib
 import random
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -65,6 +67,13 @@ def few_faces(path: Path) -> Path:
     return path
 
 
+def keep_worker(scheduler: str, over: threading.Event) -> None:
+    """A worker, and another one as soon as it is gone. Dask's own keeper gives up on one that dies as it starts."""
+    while not over.is_set():
+        subprocess.run([sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny", "--nthreads", "1",
+                        "--memory-limit", "0", "--no-dashboard"], capture_output=True, check=False)
+
+
 def kill_workers(every: float, over: threading.Event, killed: list[int]) -> None:
     """Kill one worker of a cluster that is this process's child now and then, of those that have a notebook under
     way."""
@@ -101,8 +110,9 @@ def main() -> None:
         start = time.perf_counter()
         # Workers that are processes, as those of a cluster; in a sweep of one machine they are threads.
         with dask.config.set({"distributed.scheduler.allowed-failures": 1000}), LocalCluster(
-                n_workers=options.jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None,
-                silence_logs=50) as cluster:
+                n_workers=0, dashboard_address=None, silence_logs=50) as cluster:
+            for _ in range(options.jobs):
+                threading.Thread(target=keep_worker, args=(cluster.scheduler_address, over), daemon=True).start()
             table = sweep(
                 {"arch": ["simple_cnn"], "epochs": [2], "train_limit": [128], "seed": list(range(options.runs))},
                 str(data), store, cluster=Cluster(cluster.scheduler_address), limits=Limits(threads=1),

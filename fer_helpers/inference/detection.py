@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from PIL import Image, ImageOps
 from skimage import data as skimage_data
 from skimage.feature import Cascade
 from torch.nn import functional as F
-from torchvision.ops import nms
 from tqdm.auto import tqdm
 
 from ..data.faceset import IMAGE_SIZE, FaceSet
@@ -274,8 +273,21 @@ def _moved(found: Found, scale: float, left: float = 0, top: float = 0) -> Found
 
 def _once(found: list[Found]) -> list[Found]:
     """Of boxes that overlap by two fifths of what both cover, the one with the best score, as within the detector."""
-    boxes = torch.tensor([box for box, _, _ in found]).reshape(-1, 4)
-    return [found[index] for index in nms(boxes, torch.tensor([score for _, score, _ in found]), 0.4).tolist()]
+    kept: list[Found] = []
+    for one in sorted(found, key=lambda one: -one[1]):
+        if not kept or overlaps([one[0]], [box for box, _, _ in kept]).max() <= 0.4:
+            kept.append(one)
+    return kept
+
+
+def overlaps(first: Sequence[Box], second: Sequence[Box]) -> torch.Tensor:
+    """float32 (N, M): what each two boxes share, over what both cover, as `torchvision.ops.box_iou`, which takes four
+    seconds to import."""
+    ours, theirs = (torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) for boxes in (first, second))
+    sides = torch.minimum(ours[:, None, 2:], theirs[:, 2:]) - torch.maximum(ours[:, None, :2], theirs[:, :2])
+    both = sides.clamp(min=0).prod(2)
+    area, other = ((boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (ours, theirs))
+    return both / (area[:, None] + other - both)
 
 
 def _cascade(photograph: np.ndarray) -> Iterator[Found]:

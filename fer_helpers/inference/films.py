@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image, ImageSequence, UnidentifiedImageError
-from torchvision.ops import box_iou
 
 from ..data.image_files import MAX_IMAGE_PIXELS
 from ..files import FerError, check_file, needs_extra
+from .detection import Box, overlaps
 
 T = TypeVar("T")
 #: How films are recognised: by their names, as whatever else a folder holds must not be opened as one.
@@ -117,12 +116,11 @@ class Tracker:
     """
 
     def __init__(self) -> None:
-        self.boxes, self.numbers, self.count = torch.zeros(0, 4), list[int](), 0
+        self.boxes, self.numbers, self.count = list[Box](), list[int](), 0
 
-    def track(self, boxes: Sequence[tuple[float, float, float, float]]) -> list[int]:
+    def track(self, boxes: Sequence[Box]) -> list[int]:
         """The numbers of this look's ``boxes``, left, top, right, bottom in pixels."""
-        found = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-        overlap, numbers = box_iou(found, self.boxes), [0] * len(found)
+        overlap, numbers = overlaps(boxes, self.boxes), [0] * len(boxes)
         while overlap.numel() and overlap.max() > _SAME:
             face, before = divmod(int(overlap.argmax()), len(self.boxes))
             numbers[face] = self.numbers[before]
@@ -131,5 +129,5 @@ class Tracker:
             if not number:
                 self.count += 1
                 numbers[face] = self.count
-        self.boxes, self.numbers = found, numbers
+        self.boxes, self.numbers = list(boxes), numbers
         return numbers

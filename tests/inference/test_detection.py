@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut, coffee
+from torchvision.ops import box_iou, nms
 from typer.testing import CliRunner
 
 from fer_helpers.cli import app
@@ -234,3 +235,15 @@ def test_what_a_tile_shows_of_a_face_that_its_edge_cuts_is_no_face(tall, top):
     picture.paste(head, (250, top))
     assert list(detection._in_tiles(np.asarray(picture), 1.0)) == []
     assert len(find_faces(np.asarray(picture), "retinaface")) == 1
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 60)] * 4, st.integers(0, 999)), min_size=1, max_size=12,
+                unique_by=lambda one: one[4]))
+def test_boxes_of_one_face_are_told_as_torchvision_tells_them(rows):
+    boxes = [(float(x), float(y), float(x + width + 1), float(y + height + 1)) for x, y, width, height, _ in rows]
+    scores = [one[4] for one in rows]
+    torch.testing.assert_close(detection.overlaps(boxes, boxes[::2]), box_iou(torch.tensor(boxes),
+                                                                              torch.tensor(boxes[::2])))
+    kept = detection._once([(box, score, None) for box, score in zip(boxes, scores, strict=True)])
+    assert [score for _, score, _ in kept] == [scores[one] for one in nms(
+        torch.tensor(boxes), torch.tensor(scores, dtype=torch.float32), 0.4)]
