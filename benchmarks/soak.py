@@ -31,8 +31,7 @@ _IMPORTS = """
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.methods import with_method
 from fer_helpers.data.readers import load_faces
-from fer_helpers.training.runs import train_run
-faces = load_faces(data)
+from fer_helpers.training.runs import recorded_runs, train_run
 """
 #: Follows the notebook's training. A run found finished trains nothing and leaves no mark.
 _MARK = """
@@ -48,6 +47,8 @@ def short_notebook(folder: Path) -> Path:
     notebook = nbformat.read(next(path for path in find_notebooks() if path.stem == "02_training"), 4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     training = next(cell for cell in notebook.cells if "train_run(config" in cell.source)
+    before, call, _ = training.source.partition("run = train_run(config, faces)")
+    training.source = before + call
     notebook.cells = [parameters, nbformat.v4.new_code_cell(_IMPORTS), training, nbformat.v4.new_code_cell(_MARK)]
     target = folder / "02_training.ipynb"
     nbformat.write(notebook, target)
