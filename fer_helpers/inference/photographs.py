@@ -188,7 +188,7 @@ def frames(path: Path, every_seconds: float = 1.0) -> Iterator[tuple[float | Non
         yield from itertools.chain([first], moving)
 
 
-#: Of one picture: seconds into a film, None of a photograph; its faces for JSON; whether it seems to be a face already.
+# Of one picture: seconds into a film, None of a photograph; its faces for JSON; whether it seems to be a face already.
 Look = tuple[float | None, list[dict[str, Any]], bool]
 
 
