@@ -5,7 +5,6 @@ import re
 import shutil
 import stat
 import struct
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -555,17 +554,12 @@ def test_download_never_overwrites(tmp_path):
 
 # The real data
 
-def test_real_faces_have_their_known_counts_and_votes(real_data, cache):
-    start = time.perf_counter()
+def test_real_faces_have_their_known_counts_and_votes(real_data):
     faces = load(None)
-    first, start = time.perf_counter() - start, time.perf_counter()
-    again = load(None)
-    second = time.perf_counter() - start
-    assert faces.classes == EMOTIONS and again.fingerprint == faces.fingerprint
+    assert faces.classes == EMOTIONS
     assert faces.counts()["train"].tolist() == [3963, 439, 4077, 7186, 4805, 3156, 4932]
     assert faces.counts()["test"].tolist() == [467, 56, 496, 891, 652, 413, 604]
     assert not faces.votes.isnan().any() and "32,137 of 32,137" in faces.notes[0]
     shares = faces.vote_shares()
     agree = (shares.argmax(1) == faces.labels)[~shares.isnan().any(1)].float().mean()
     assert 0.6 < agree < 0.7  # one label against the majority of ten people
-    assert second < first / 3
