@@ -71,7 +71,7 @@ test-fast: $(READY)
 	$(PYTEST) -n $(JOBS) -m "not nightly and not slow and not cluster and not hostile" tests --ignore tests/ui
 
 test-ui: $(READY)
-	$(PYTEST) -n 2 tests/ui
+	$(BIN)/python -m pytest tests/ui
 
 # Ruff and deptry read notebooks themselves; nbqa hands their cells to mypy, which does not.
 lint: $(READY)
