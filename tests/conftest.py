@@ -22,7 +22,6 @@ import pytest
 import torch
 from click.testing import Result
 from farm import Experiment
-from filelock import FileLock
 from legible import faults
 from matplotlib.figure import Figure
 from PIL import Image
@@ -82,8 +81,6 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
     if not REAL_DATA or not Path(REAL_DATA).exists():  # it may also be a name such as "synthetic"
         pytest.skip("FER_DATA names no file or folder: no real data here")
     monkeypatch.setenv("FER_DATA", REAL_DATA)
-    with FileLock(f"{os.environ['FER_CACHE']}.lock"):  # read once, by one of the processes
-        load_faces(progress=False)
     return Path(REAL_DATA)
 
 

@@ -144,7 +144,8 @@ def store(tmp_path_factory):
 def test_a_run_is_recorded_by_its_name_or_its_folder(store, tmp_path):
     first, second = sorted(path for path in store.iterdir() if path.is_dir())
     assert fer_here("record", first.name, "--store", store, cwd=tmp_path).exit_code == 0
-    assert fer_here("record", second, tmp_path / "data" / "results", cwd=tmp_path).exit_code == 0
+    assert fer_here("record", second, tmp_path / "data" / "results", "--weights", cwd=tmp_path).exit_code == 0
+    assert "fer train" in (tmp_path / "data" / "results" / Path(second).name / "README.md").read_text()  # its card
     assert sorted(path.name for path in (tmp_path / "data" / "results").iterdir()) == [first.name, second.name]
 
 
