@@ -210,7 +210,8 @@ def show_results(
 
 @app.command(epilog=_examples("fer publish NAME"))
 def publish(run: Named, store: Store = None) -> None:
-    """Make a run of the compact network with seven classes the one that ships with the package, and write its card."""
+    """Make a run of seven classes the network of its architecture that ships with the package: mobile is the small one,
+    compact the best one."""
     from .inference import loading, pretrained
 
     typer.echo(pretrained.publish(loading.find_run(run, store)))
@@ -267,6 +268,13 @@ class Format(enum.StrEnum):
     csv = enum.auto()
 
 
+class Shipped(enum.StrEnum):
+    """The networks that ship with the package."""
+
+    small = enum.auto()
+    best = enum.auto()
+
+
 class Faces(enum.StrEnum):
     """What a picture shows."""
 
@@ -277,10 +285,12 @@ class Faces(enum.StrEnum):
 @app.command(epilog=_examples(
     "fer predict photo.jpg",
     "fer predict holidays film.mp4 --every 0.5 --format csv",
-    "fer predict photo.jpg --out answers --attribution",
+    "fer predict photo.jpg --network best --out answers --attribution",
     "fer predict test/fear --faces cropped --format csv"))
 def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, films or folders.")],
-            run: Annotated[str, typer.Option(help="Name or folder of a run; without it the shipped network.")] = "",
+            network: Annotated[Shipped | None, typer.Option(help="Which of those that ship: small, fast (taken "
+                                                            "without this), or best, right more often.")] = None,
+            run: Annotated[str, typer.Option(help="Name or folder of a run, in place of a shipped network.")] = "",
             store: Store = None,
             detector: Annotated[str, typer.Option(help="retinaface (frontal faces and others, from 60 "
                                                 "pixels in width), cascade (large frontal ones) or auto.")] = "auto",
@@ -306,12 +316,14 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
     cropped = faces == Faces.cropped
     if not cropped:
         choose_detector(detector)  # said once, not of every picture
-    network, files, failed = loading.load_network(run, store), album.find_pictures(photos), 0
+    if network and run:
+        raise FerError(f"--network {network} and --run {run} name two networks; give one of them")
+    asked, files, failed = loading.load_network(run or network or "", store), album.find_pictures(photos), 0
     drawings = album.Drawings(out, photos, files) if out else None
-    write = _printer(form, network.config.class_names)
+    write = _printer(form, asked.config.class_names, asked.model.voter is not None)
     typer.echo(album.MEANING, err=True)
     hinted = cropped
-    told = album.looks_in_turn(files, jobs, network, detector, cropped, every, drawings, attribution)
+    told = album.looks_in_turn(files, jobs, asked, detector, cropped, every, drawings, attribution)
     for path, looks, wrong in tqdm(told, "pictures", len(files), unit="file",
                                    **bar_options(len(files) > 1 and sys.stderr.isatty())):
         try:
@@ -330,10 +342,13 @@ def predict(photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", hel
         raise typer.Exit(1)
 
 
-def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | None, list[dict[str, Any]]], None]:
+def _printer(form: Format, classes: Sequence[str], votes: bool
+             ) -> Callable[[Path, float | None, list[dict[str, Any]]], None]:
     """Prints the faces of one picture, at once: whoever reads a pipe gets them while the rest is worked on."""
+    from .inference.photographs import ten_people
+
     columns = ["file", "seconds", "face", "track", "left", "top", "right", "bottom", "detection_score", "answer",
-               "most_probable", "confidence", *classes]
+               "most_probable", "confidence", *classes, *(f"votes_{name}" for name in classes if votes)]
     table = csv.DictWriter(sys.stdout, columns, extrasaction="ignore")
     if form == Format.csv:
         table.writeheader()
@@ -346,7 +361,9 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
             # A name need not be text; and a picture without a face is looked at, too.
             look = {"file": str(path).encode(errors="backslashreplace").decode()} | when
             table.writerows([look | {"face": number} | dict(zip(columns[4:8], face["box"], strict=True))
-                             | face["probabilities"] | face for number, face in enumerate(faces, 1)] or [look])
+                             | face["probabilities"] | face | {f"votes_{name}": share for name, share in
+                                                               face.get("votes", {}).items()}
+                             for number, face in enumerate(faces, 1)] or [look])
             sys.stdout.flush()
         else:
             where = printable(str(path)) + ("" if seconds is None else f" at {seconds:.3f} s")
@@ -356,6 +373,9 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
                 left, top, right, bottom = face["box"]
                 typer.echo(f"  {number}. {face['answer']:<9}  " + ", ".join(f"{name} {value:.0%}" for name, value in
                            ranked[:3]) + f"   at ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f})")
+                if "votes" in face:
+                    typer.echo("     of ten people would say " + ", ".join(
+                        f"{name} {count}" for name, count in ten_people(face["votes"]).items()))
 
     return write
 
@@ -364,7 +384,7 @@ def _printer(form: Format, classes: Sequence[str]) -> Callable[[Path, float | No
     "fer export --onnx faces.onnx",
     "fer export --onnx fast.onnx --tta none",
     "fer export NAME --onnx faces.onnx --int8 --data fer2013.csv"))
-def export(run: Annotated[str, typer.Argument(help="Name or folder of a run; without it the shipped network.")] = "",
+def export(run: Annotated[str, typer.Argument(help="Name or folder of a run, small or best; small without it.")] = "",
            onnx: Annotated[Path, typer.Option(help="File to write.")] = Path("fer.onnx"),
            int8: Annotated[bool, typer.Option("--int8", help="Also write an int8 version beside it.")] = False,
            tta: Annotated[str, typer.Option(help="Views to average: none (fastest), flip or ten_crop; without it those "

@@ -156,7 +156,7 @@ def test_a_run_that_is_not_there_is_named_and_nothing_is_advised_against_it(comm
         done = fer_here(command, name, *(["user/faces"] if command == "push" else []), "--store", store, cwd=tmp_path)
         assert f"{name}: is no finished run; fer runs lists them" in str(done.exception)
     other = fer_here("publish", next(store.iterdir()).name, "--store", store, cwd=tmp_path)
-    assert "is a 7-class simple_cnn; publish a 7-class compact network" in str(other.exception)
+    assert "is a 7-class simple_cnn; publish a 7-class mobile or compact" in str(other.exception)
 
 
 def test_the_help_of_predict_says_how_small_a_face_may_be():

@@ -1,4 +1,4 @@
-"""A network by what a user calls it: the shipped one, a run, or one that somebody shared."""
+"""A network by what a user calls it: a shipped one, a run, or one that somebody shared."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 from ..files import FerError
 from ..training.runs import Run, default_store
 from .hub import pull
-from .pretrained import HUB, Pretrained, calibration_of, load_pretrained
+from .pretrained import HUB, SHIPPED, WEIGHTS, Pretrained, calibration_of, load_pretrained
 
 
 def load_network(run: str = "", store: Path | str | None = None) -> Pretrained:
-    """The shipped network, that of a finished run, or one that somebody shared.
+    """A shipped network, that of a finished run, or one that somebody shared.
 
     Parameters
     ----------
-    run : "" for the shipped network; "hf://user/name" for what `hub.push` shared (fetched once, then kept); else the
-        folder of a run, or its name in ``store`` (None takes `runs.default_store`).
+    run : "small" or "" for the fast network that ships, "best" for the accurate one; "hf://user/name" for what
+        `hub.push` shared (fetched once, then kept); else the folder of a run, or its name in ``store`` (None takes
+        `runs.default_store`).
 
     Raises
     ------
     FerError
         If there is no such run, or its files are missing or damaged.
     """
-    if not run:
-        return load_pretrained()
+    if not run or run in SHIPPED:
+        return load_pretrained(WEIGHTS / (run or "small"))
     if run.startswith(HUB):
         return pull(run.removeprefix(HUB))
     found = find_run(run, store)

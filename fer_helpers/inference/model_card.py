@@ -9,6 +9,7 @@ import numpy as np
 from ..data.emotions import CLASS_SETS, class_set
 from ..metrics.calibration import Calibration
 from ..metrics.evaluation import Evaluation, evaluate
+from ..metrics.intervals import wilson
 from ..training.runs import Run
 
 #: `FaceSet.fingerprint` of FER2013 as Kaggle's msambare/fer2013 has it, with the votes of FER+ and without.
@@ -66,6 +67,14 @@ def model_card(run: Run, calibration: Calibration) -> str:
     lines += ["", "| class | test images | recall | precision |", "| --- | --- | --- | --- |"]
     lines += [f"| {name} | {count:,} | {test.recall[name].percent} | {test.precision[name].percent} |"
               for name, count in zip(test.classes, test.confusion.sum(1), strict=True)]
+    people, told = run.votes()
+    if len(people):
+        lead, rows = told.argmax(1), np.arange(len(told))
+        gap = 10 * np.abs(people - told)[rows, lead].mean()
+        agreed = wilson(int((people.argmax(1) == lead).sum()), len(lead))
+        lines += ["", f"It also tells how ten people would vote, as those of FER+ did (Barsoum et al. 2016, "
+                  f"arXiv:1608.01041): {agreed.percent} of {len(lead):,} test images have most votes where it says so, "
+                  f"and the number of those votes is off by {gap:.1f} on average."]
     lines += ["", "Most frequent confusions: " + ", ".join(
         f"{pair.true} called {pair.predicted} {pair.rate:.0%}" for pair in test.confusions().head(5).itertuples()) +
         f". Expected calibration error {test.ece}.", "", confidence_note(calibration), "",

@@ -30,7 +30,8 @@ class Exported:
 
     Attributes
     ----------
-    path : the file; input "images", uint8 (N, 48, 48); output "probabilities", float32 (N, C).
+    path : the file; input "images", uint8 (N, 48, 48); output "probabilities", float32 (N, C), and where the network
+        tells people's votes "votes", their shares, float32 (N, C).
     difference : largest difference of a probability, 0..1, over the images it was checked on.
     agreement : share of those images with the same answer.
     """
@@ -42,18 +43,21 @@ class Exported:
 
 class Answering(nn.Module):
     """uint8 (N, 48, 48) to float32 (N, C): normalised, seen in the views of the network's ``tta``, its mean logits
-    divided by its temperature, and softmax."""
+    divided by its temperature, and softmax; and the same of the logits of votes, where it has such."""
 
     def __init__(self, network: Pretrained) -> None:
         super().__init__()
         self.model, self.tta = network.model.eval(), network.config.tta
-        self.temperature = network.calibration.temperature
+        self.temperatures = [network.calibration.temperature]
+        if network.model.voter is not None:
+            self.temperatures.append(network.calibration.vote_temperature)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # One pass over all views: a pass each would hold its own copy of the weights once they are quantised.
         seen = list(views(normalise(images), self.tta))
-        logits = self.model(torch.cat(seen)).unflatten(0, (len(seen), -1))
-        return (logits.mean(0) / self.temperature).softmax(1)
+        logits = self.model.with_votes(torch.cat(seen)).unflatten(0, (len(seen), -1)).mean(0)
+        return tuple((part / temperature).softmax(1) for part, temperature in
+                     zip(logits.chunk(len(self.temperatures), 1), self.temperatures, strict=True))
 
 
 def export_onnx(network: Pretrained, target: Path | str, images: torch.Tensor) -> Exported:
@@ -154,9 +158,14 @@ def session(path: Path | str, threads: int = 0) -> Any:
 def answers(path: Path | str, images: torch.Tensor) -> np.ndarray:
     """float32 (N, C): the probabilities that an exported file gives to uint8 images (N, 48, 48); errors are those of
     `session`."""
+    return _outputs(path, images)[0]
+
+
+def _outputs(path: Path | str, images: torch.Tensor) -> list[np.ndarray]:
     running = session(path)
     with _explained(path):
-        return np.concatenate([running.run(None, {"images": part.numpy()})[0] for part in images.split(64)])
+        return [np.concatenate(parts) for parts in zip(*(
+            running.run(None, {"images": part.numpy()}) for part in images.split(64)), strict=True)]
 
 
 @contextlib.contextmanager
@@ -187,7 +196,7 @@ def _to_onnx(answering: Answering, path: Path, metadata: dict[str, str]) -> None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's own insides, nothing a user could mend
             program = torch.onnx.export(answering, (example,), input_names=["images"], dynamo=True, verbose=False,
-                                        output_names=["probabilities"],
+                                        output_names=["probabilities", "votes"][:len(answering.temperatures)],
                                         dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}})
     finally:
         logger.setLevel(level)
@@ -199,6 +208,7 @@ def _to_onnx(answering: Answering, path: Path, metadata: dict[str, str]) -> None
 
 def _check(answering: Answering, path: Path, target: Path, images: torch.Tensor) -> Exported:
     with torch.inference_mode():
-        ours = torch.cat([answering(part) for part in images.split(64)]).numpy()
-    theirs = answers(path, images)
-    return Exported(target, float(np.abs(ours - theirs).max()), float((ours.argmax(1) == theirs.argmax(1)).mean()))
+        ours = [torch.cat(parts).numpy() for parts in zip(*map(answering, images.split(64)), strict=True)]
+    theirs = _outputs(path, images)
+    return Exported(target, max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True)),
+                    float((ours[0].argmax(1) == theirs[0].argmax(1)).mean()))

@@ -25,7 +25,7 @@ from ..files import FerError, check_file, digest, needs_extra, refuse_address, w
 from ..viz.style import COLORS, INK, STYLE
 from .detection import DetectedFace, find_faces, seems_cropped, whole_picture
 from .films import ANIMATIONS, FILMS, Tracker, animation_frames, film_frames
-from .pretrained import Pretrained, load_pretrained, probabilities
+from .pretrained import Pretrained, answers, load_pretrained
 
 #: How the files of `save_annotated` end that `Drawings` names, and the text in them that says what they show.
 SUFFIX, _SHOWS = ".fer.png", "fer_helpers"
@@ -43,11 +43,13 @@ class FacePrediction:
     face : where it is, and the crop that the network saw.
     probs : calibrated probability of each emotion; they add up to 1.
     sure : whether ``confidence`` reaches the network's threshold, see `calibration.calibrate`.
+    votes : share of votes that people would give to each emotion; None of a network that did not learn them.
     """
 
     face: DetectedFace
     probs: dict[str, float]
     sure: bool
+    votes: dict[str, float] | None = None
 
     @property
     def emotion(self) -> str:
@@ -67,9 +69,12 @@ class FacePrediction:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the box in pixels, left, top, right, bottom."""
         score = None if np.isnan(self.face.score) else round(self.face.score, 4)
-        return {"box": [round(value, 1) for value in self.face.box], "detection_score": score, "answer": self.answer,
+        told = {"box": [round(value, 1) for value in self.face.box], "detection_score": score, "answer": self.answer,
                 "most_probable": self.emotion, "confidence": round(self.confidence, 4),
                 "probabilities": {name: round(value, 4) for name, value in self.probs.items()}}
+        if self.votes is not None:
+            told["votes"] = {name: round(value, 4) for name, value in self.votes.items()}
+        return told
 
 
 @functools.cache
@@ -86,7 +91,7 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
     Parameters
     ----------
     photograph : a picture file, or uint8 (H, W, 3) RGB or (H, W) grey.
-    network : from `loading.load_network`; None takes the shipped one (seven emotions).
+    network : from `loading.load_network`; None takes the small one that ships (seven emotions).
     detector : see `detection.find_faces`.
     cropped : the picture is a face already, see `detection.whole_picture`; no detector is needed then.
 
@@ -100,11 +105,21 @@ def predict(photograph: np.ndarray | Path | str, network: Pretrained | None = No
     found, network = [whole_picture(photograph)] if cropped else find_faces(photograph, detector), network or _shipped()
     if not found:
         return []
-    probs = probabilities(network, torch.stack([face.crop for face in found]))
-    classes = network.config.class_names
-    return [FacePrediction(face, dict(zip(classes, map(float, row), strict=True)),
-                           bool(row.max() >= network.calibration.threshold))
-            for face, row in zip(found, probs, strict=True)]
+    probs, votes = answers(network, torch.stack([face.crop for face in found]))
+    named = functools.partial(zip, network.config.class_names, strict=True)
+    return [FacePrediction(face, dict(named(row.tolist())), bool(row.max() >= network.calibration.threshold),
+                           None if votes is None else dict(named(votes[number].tolist())))
+            for number, (face, row) in enumerate(zip(found, probs, strict=True))]
+
+
+def ten_people(shares: dict[str, float]) -> dict[str, int]:
+    """How ten people would vote, most votes first: what the shares come to, rounded by largest remainder; nobody's
+    emotions are left out."""
+    votes = {name: int(10 * share) for name, share in shares.items()}
+    short = 10 - sum(votes.values())
+    for name in sorted(shares, key=lambda name: votes[name] - 10 * shares[name])[:short]:
+        votes[name] += 1
+    return {name: count for name, count in sorted(votes.items(), key=lambda vote: -vote[1]) if count}
 
 
 def find_pictures(paths: Iterable[Path | str]) -> list[Path]:

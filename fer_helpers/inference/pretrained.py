@@ -1,9 +1,9 @@
-"""The shipped network, and how a run becomes a folder that can be handed on: its weights, what is known of them, and
+"""The shipped networks, and how a run becomes a folder that can be handed on: its weights, what is known of them, and
 a model card. `loading` finds a network by name."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from ..files import FerError, read_json, write_atomic, write_json
-from ..metrics.calibration import Calibration, calibrate, rescale
+from ..metrics.calibration import Calibration, calibrate, fit_temperature, rescale
 from ..metrics.evaluation import Evaluation
 from ..models.base import Network
 from ..training.config import TrainConfig
@@ -19,7 +19,9 @@ from ..training.prediction import predict_logits
 from ..training.runs import Run, half_weights, load_weights
 from .model_card import model_card
 
-#: The shipped network: network.safetensors, network.json and the model card, README.md.
+#: The shipped networks, the usual one first, and their architectures. Each has a folder: network.safetensors,
+#: network.json and the model card, README.md.
+SHIPPED = {"small": "mobile", "best": "compact"}
 WEIGHTS = Path(__file__).parent / "weights"
 NAME = "network"
 HUB = "hf://"
@@ -44,8 +46,9 @@ class Pretrained:
     calibration: Calibration
 
 
-def load_pretrained(folder: Path | str = WEIGHTS, fix: str = _REINSTALL) -> Pretrained:
-    """The network that `save_network` wrote to a folder; without one the shipped network, for FER2013's seven classes.
+def load_pretrained(folder: Path | str = WEIGHTS / "small", fix: str = _REINSTALL) -> Pretrained:
+    """The network that `save_network` wrote to a folder; without one the small network that ships, for FER2013's seven
+    classes.
 
     Raises
     ------
@@ -69,28 +72,41 @@ def load_pretrained(folder: Path | str = WEIGHTS, fix: str = _REINSTALL) -> Pret
 
 def probabilities(network: Pretrained, images: torch.Tensor) -> np.ndarray:
     """float64 (N, C): calibrated probabilities of uint8 faces (N, 48, 48), averaged over the network's usual views."""
-    logits = predict_logits(network.model, images, tta=network.config.tta)
-    return rescale(logits.double().softmax(1).numpy(), network.calibration.temperature)
+    return answers(network, images)[0]
+
+
+def answers(network: Pretrained, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    """`probabilities`, and float64 (N, C) the shares of votes that people would give, as the ten of FER+ did; None of
+    a network that did not learn them."""
+    logits = predict_logits(network.model, images, tta=network.config.tta, votes=True).double()
+    own, *votes = (part.softmax(1).numpy() for part in logits.split(len(network.config.class_names), 1))
+    calibration = network.calibration
+    return (rescale(own, calibration.temperature),
+            rescale(votes[0], calibration.vote_temperature) if votes else None)
 
 
 def calibration_of(run: Run) -> Calibration:
     """Of the confidence of a finished run, from its validation images."""
     rows, probs = run.predictions.query("split == 'val'"), run.probabilities("val")
-    return calibrate(rows["true"].map(run.metrics["val"].classes.index).to_numpy(), probs)
+    found = calibrate(rows["true"].map(run.metrics["val"].classes.index).to_numpy(), probs)
+    people, told = run.votes("val")
+    return replace(found, vote_temperature=fit_temperature(people, told)) if len(people) else found
 
 
 def publish(run: Run, folder: Path | str = WEIGHTS) -> Path:
-    """`save_network` in place of the shipped one.
+    """`save_network` in place of the shipped one of that architecture.
 
     Raises
     ------
     FerError
-        If the run is not of the compact network with seven classes, or as `save_network`.
+        If the run is of none of their architectures or not of seven classes, or as `save_network`.
     """
     config = run.config
-    if (config.arch, config.classes) != ("compact", 7):
-        raise FerError(f"{run.folder}: is a {config.classes}-class {config.arch}; publish a 7-class compact network")
-    return save_network(run, folder)
+    places = [name for name, arch in SHIPPED.items() if arch == config.arch and config.classes == 7]
+    if not places:
+        raise FerError(f"{run.folder}: is a {config.classes}-class {config.arch}; publish a 7-class "
+                       f"{' or '.join(SHIPPED.values())}")
+    return save_network(run, Path(folder) / places[0])
 
 
 def save_network(run: Run, folder: Path | str) -> Path:

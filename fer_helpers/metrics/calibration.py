@@ -16,13 +16,14 @@ from .intervals import BOOTSTRAPS, Estimate, percentiles, wilson
 _TINY = 1e-12  # stands for a probability that was rounded to 0
 
 
-def fit_temperature(labels: np.ndarray, probs: np.ndarray) -> float:
+def fit_temperature(targets: np.ndarray, probs: np.ndarray) -> float:
     """The temperature that minimises cross-entropy (Guo et al. 2017, arXiv:1706.04599), within 0.05 to 20.
 
     Parameters
     ----------
-    labels, probs : int (N,) and float (N, C) of *validation* images; log-probabilities serve as logits, from which
-        they differ by a constant per image that softmax ignores. Above 1 the network was over-confident.
+    targets : int (N,) labels, or float (N, C) shares that add up to 1, of *validation* images.
+    probs : float (N, C) of these; log-probabilities serve as logits, from which they differ by a constant per image
+        that softmax ignores. Above 1 the network was over-confident.
 
     Raises
     ------
@@ -31,12 +32,13 @@ def fit_temperature(labels: np.ndarray, probs: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar  # takes half a second, which predictions need not
 
-    if not len(labels):
+    if not len(targets):
         raise FerError("no validation image to fit a temperature on; set val_fraction higher")
-    logits, rows = np.log(np.maximum(probs, _TINY)), np.arange(len(labels))
+    logits = np.log(np.maximum(probs, _TINY))
+    shares = np.eye(probs.shape[1])[targets] if targets.ndim == 1 else targets
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels].mean())
+        return float(-(shares * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(1).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
@@ -57,6 +59,7 @@ class Calibration:
     accuracy : 0..1, what sure answers reached at least on validation images.
     coverage : share of the validation images with a sure answer.
     images : their number.
+    vote_temperature : of the shares of people's votes, where the network tells them.
     """
 
     temperature: float
@@ -64,6 +67,7 @@ class Calibration:
     accuracy: float
     coverage: float
     images: int
+    vote_temperature: float = 1.0
 
 
 def calibrate(labels: np.ndarray, probs: np.ndarray, accuracy: float = 0.8) -> Calibration:

@@ -186,6 +186,36 @@ class Compact(Network):
         return last, last
 
 
+@register_model
+class Mobile(Network):
+    """Our small network for answers: inverted residuals, 3×3 filters of one channel each between 1×1 convolutions to
+    three times the channels and back (MobileNetV2, Sandler et al. 2018, arXiv:1801.04381).
+
+    It goes to 12×12 by its second convolution of places: on one core, time lies in large maps.
+    """
+
+    name = "mobile"
+    any_size = True
+    stages: tuple[tuple[int, int], ...] = ((40, 2), (80, 3), (128, 3))  # (channels, blocks) of each; it halves the map
+
+    def __init__(self, num_classes: int, in_chans: int, batch_norm: bool) -> None:
+        super().__init__()
+        channels = 24
+        layers: list[nn.Module] = [_conv(in_chans, channels, batch_norm, kernel=4, stride=2)]
+        for width, blocks in self.stages:
+            layers.append(_inverted(channels, width, batch_norm, stride=2))
+            layers += [_Shortcut(_inverted(width, width, batch_norm)) for _ in range(blocks - 1)]
+            channels = width
+        self.body = nn.Sequential(*layers, _conv(channels, 256, batch_norm, kernel=1))
+        self.pool = AveragePool()
+        self.classifier = nn.Linear(256, num_classes)
+
+    def maps(self, images: torch.Tensor) -> Maps:
+        """Of the last stage, 256 on 3×3, twice: it both tells regions apart and sees the whole face."""
+        last = self.body(images)
+        return last, last
+
+
 class OriginalVGG(Original):
     """Keras's VGG without top: 3×3 stacks, each pooled 2×2, which leave 1×1×512 of a 48×48 image; with
     ``batch_norm`` after each convolution, which Keras's has not."""
@@ -270,8 +300,27 @@ class _Residual(nn.Module):
         return F.relu(x + self.branch(x))
 
 
-def _conv(in_chans: int, out_chans: int, batch_norm: bool, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(in_chans, out_chans, kernel, stride, padding=1, bias=not batch_norm)
+class _Shortcut(nn.Module):
+    """x + branch(x)."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(x)
+
+
+def _inverted(in_chans: int, out_chans: int, batch_norm: bool, stride: int = 1) -> nn.Sequential:
+    wide = 3 * in_chans
+    return nn.Sequential(_conv(in_chans, wide, batch_norm, kernel=1),
+                         _conv(wide, wide, batch_norm, stride=stride, groups=wide),
+                         _conv(wide, out_chans, batch_norm, kernel=1)[:2])
+
+
+def _conv(in_chans: int, out_chans: int, batch_norm: bool, kernel: int = 3, stride: int = 1, groups: int = 1
+          ) -> nn.Sequential:
+    conv = nn.Conv2d(in_chans, out_chans, kernel, stride, padding=int(kernel > 1), groups=groups, bias=not batch_norm)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(out_chans) if batch_norm else nn.Identity(), nn.ReLU(inplace=True))
 

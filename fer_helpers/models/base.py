@@ -51,6 +51,12 @@ class Network(nn.Module):
     # Any of `heads` may have taken their place; only networks with ``any_size`` have a pool, and maps.
     pool: Any
     classifier: Any
+    #: A second classifier of the features, of the shares of votes that people would give; None if none was asked for.
+    voter: nn.Linear | None
+
+    def __init__(self, *_: Any) -> None:  # an architecture takes num_classes, in_chans and batch_norm
+        super().__init__()
+        self.register_module("voter", None)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.pool(self.maps(images))
@@ -63,6 +69,12 @@ class Network(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classify(self.features(images))
+
+    def with_votes(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C) logits or, where there is a ``voter``, (N, 2C): its logits of the shares of votes after them."""
+        features = self.features(images)
+        logits = self.classify(features)
+        return logits if self.voter is None else torch.cat([logits, self.voter(features)], 1)
 
 
 def network_name(arch: str) -> str:

@@ -64,7 +64,7 @@ def check_arch(arch: str) -> None:
 
 def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm: bool = True,
                  seed: int | None = None, head: str = "plain", cbam: bool = False,
-                 class_names: tuple[str, ...] | None = None, init: str = "default") -> Network:
+                 class_names: tuple[str, ...] | None = None, init: str = "default", votes: bool = False) -> Network:
     """A freshly initialised network.
 
     Parameters
@@ -78,6 +78,7 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
     cbam : attention to channels and places in every residual block, see `heads.CBAM`; with ``any_size`` only.
     init : "default" for the architecture's own weights, "glorot" or "he", see `initialise`.
     class_names : of the outputs, for ``head="text"``; None takes those of the class setting of that size.
+    votes : a second dense classifier of the features, ``voter``, which the logits do not depend on.
 
     Raises
     ------
@@ -97,6 +98,8 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
         if cbam:
             attach_cbam(model)
         attach_head(model, head, num_classes, class_names)
+        if votes:
+            model.voter = nn.Linear(on_blank(model, model.features).shape[1], num_classes)
         return speed_up(model)
 
 

@@ -129,7 +129,7 @@ class CBAM(nn.Module):
 
 def on_blank(model: nn.Module, call: Callable[[torch.Tensor], Any]) -> Any:
     """What ``call``, a method of ``model``, makes of one blank image in evaluation mode: to learn the shapes of it."""
-    parameter, was_training = next(model.parameters()), model.training
+    parameter, was_training = next(p for p in model.parameters() if p.ndim == 4), model.training  # its first filters
     model.eval()
     with torch.no_grad():
         found = call(torch.zeros(1, parameter.shape[1], IMAGE_SIZE, IMAGE_SIZE, device=parameter.device))

@@ -22,7 +22,7 @@ LOSSES = ("cross_entropy", "soft_votes", "sigmoid_cross_entropy")
 INITS = ("default", "glorot", "he")
 #: Settings of one method or another to learn better than by plain cross-entropy; all are off by default.
 METHOD_SETTINGS = ("head", "cbam", "focal", "contrast", "hard_negatives", "pretrain", "pretrain_epochs", "temperature",
-                   "guide", "teacher", "distill")
+                   "guide", "teacher", "distill", "teaching", "votes")
 #: Settings that came after runs had been kept: while they are off they are no part of a run's identity.
 _LATER = (*METHOD_SETTINGS, "init", "root_eps", "train_set", "validation", "drop_last")
 #: Peak learning rate used when a configuration names none.
@@ -31,7 +31,7 @@ DEFAULT_LR = {"sgd": 0.05, "adam": 5e-4, "adamw": 5e-4, "rmsprop": 3e-4, "muon":
 CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "loss": LOSSES, "init": INITS,
            "class_weights": ("none", "balanced", "effective"), "precision": ("auto", "fp32", "bf16"),
            "validation": ("stratified", "last"), "keep": ("best", "last", "best_on_test"),
-           "pretrain": ("none", "supcon", "simclr")}
+           "pretrain": ("none", "supcon", "simclr"), "teaching": ("each_step", "once")}
 #: Lowest and highest value of settings that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
     "lr": (0, 100), "momentum": (0, 0.9999), "root_eps": (1e-30, 1), "weight_decay": (0, 10),
@@ -39,7 +39,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "ema": (0, 0.999999), "label_smoothing": (0, 1), "clip_norm": (1e-9, 1e9), "patience": (1, 100_000),
     "val_fraction": (0.001, 0.9), "train_limit": (2, 1 << 40), "focal": (0, 10), "contrast": (0, 100),
     "hard_negatives": (0, 100), "pretrain_epochs": (0, 100_000), "temperature": (0.001, 100), "guide": (0, 100),
-    "distill": (0, 1), "seed": (0, 2**31)}
+    "distill": (0, 1), "votes": (0, 100), "seed": (0, 2**31)}
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "none": None}
 
 
@@ -96,7 +96,7 @@ class TrainConfig:
 
     Attributes
     ----------
-    arch : "simple_cnn", "vgg16", "vgg19", "resnet50" or "compact"; "original_vgg16", "original_vgg19" or
+    arch : "simple_cnn", "vgg16", "vgg19", "resnet50", "compact" or "mobile"; "original_vgg16", "original_vgg19" or
         "original_resnet50", as in the original study; or what else `models.register_model` added.
     classes : 3 (anger, fear, happiness), 6 (and sadness, surprise, neutral), 7 (and disgust), 8 (and contempt); names
         of two or more, as in "anger+fear+neutral"; or "data", all that are in both train and test.
@@ -155,8 +155,14 @@ class TrainConfig:
     pretrain_epochs : for so many of ``epochs``. If no epoch is left, the classifier stays untrained.
     temperature : of the contrastive losses.
     guide : weight of a loss that spreads the evidence over the regions of the face, see `losses.spread_loss`.
-    teacher : an architecture, trained first as `runs.teacher_config` says; None for no teacher.
+    teacher : an architecture, trained first as `runs.teacher_config` says; the name of a finished run in the same
+        store; or None for no teacher.
     distill : the weight that the teacher's answers have against the labels, see `losses.distillation_loss`.
+    teaching : when the teacher answers: "each_step", on the very images that the student is shown, as they were changed
+        (Beyer et al. 2022, arXiv:2106.05237), or "once", before the training, on each image and its mirror image, which
+        costs next to nothing.
+    votes : weight of the cross-entropy of a second classifier of the same features to the FER+ vote shares, beside the
+        loss above: what ten people see teaches the features more than one label does, and the network can say it.
     seed : of the initial weights, the order of images, augmentation, dropout, and the validation split.
     """
 
@@ -201,6 +207,8 @@ class TrainConfig:
     guide: float = 0.0
     teacher: str | None = None
     distill: float = 0.0
+    teaching: str = "each_step"
+    votes: float = 0.0
     seed: int = 0
 
     @property
@@ -273,7 +281,9 @@ class TrainConfig:
                            "contrastive losses compare; set it to 1")
         if (self.teacher is None) != (self.distill == 0):
             raise FerError(f"teacher={self.teacher!r} with distill={self.distill}; give both or neither")
-        if self.teacher is not None:
+        if self.teaching != TrainConfig.teaching and self.teacher is None:
+            raise FerError(f"teaching={self.teaching!r} needs a teacher; name one, or leave it out")
+        if self.teacher is not None and not re.fullmatch(r"\w+(-\w+){4,}", self.teacher):  # the name of a run
             check_arch(self.teacher)
 
     @property

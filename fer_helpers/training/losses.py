@@ -66,6 +66,12 @@ def distillation_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: 
                     log_target=True) * temperature**2
 
 
+def vote_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of float logits (B, C) to the shares of people's votes (B, C); an image without votes, whose
+    shares are NaN, adds nothing."""
+    return F.cross_entropy(logits, shares.nan_to_num(0))
+
+
 def spread_loss(evidence: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """How far the evidence for an answer falls short of being spread over all regions: 0 for evenly, log R for one.
 

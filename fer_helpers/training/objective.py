@@ -12,15 +12,17 @@ from torch import nn
 from ..models.base import Network
 from ..models.heads import on_blank
 from .config import TrainConfig
-from .losses import compute_loss, contrastive_loss, distillation_loss, spread_loss
+from .losses import compute_loss, contrastive_loss, distillation_loss, spread_loss, vote_loss
 
 
 class Outputs(NamedTuple):
-    """What `Objective` says of B images: logits (B, C); projected (B, 128), or None; evidence (B, H, W), or None."""
+    """What `Objective` says of B images: logits (B, C); projected (B, 128), or None; evidence (B, H, W), or None;
+    votes, logits of the shares of people's votes (B, C), or None."""
 
     logits: torch.Tensor
     projected: torch.Tensor | None = None
     evidence: torch.Tensor | None = None
+    votes: torch.Tensor | None = None
 
 
 class Objective(nn.Module):
@@ -45,7 +47,7 @@ class Objective(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> Outputs:
         """``images`` float (V·B, 1, H, W), the views of a batch one after another; ``labels`` int64 (B,)."""
-        if not self.guided and self.projector is None:
+        if not self.guided and self.projector is None and self.model.voter is None:
             return Outputs(self.model(images))
         evidence = None
         if self.guided:
@@ -58,22 +60,24 @@ class Objective(nn.Module):
         else:
             features = self.model.features(images)
         projected = None if self.projector is None else self.projector(features)
-        return Outputs(self.model.classify(features), projected, evidence)
+        votes = None if self.model.voter is None else self.model.voter(features)
+        return Outputs(self.model.classify(features), projected, evidence, votes)
 
 
 def pretraining_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor) -> torch.Tensor:
     """The contrastive loss of two views of B images, by their ``labels`` (B,) or, for SimCLR, each for itself."""
     own = labels if config.pretrain == "supcon" else torch.arange(len(labels), device=labels.device)
     assert out.projected is not None
-    # Fused optimizers take no step without a gradient for every weight, the classifier's included.
-    silent = 0 * out.logits.float().sum()
+    # Fused optimizers take no step without a gradient for every weight, the classifiers' included.
+    silent = 0 * sum(logits.float().sum() for logits in (out.logits, out.votes) if logits is not None)
     return contrastive_loss(out.projected.float(), own.repeat(2), config.temperature) + silent
 
 
 def training_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor, targets: torch.Tensor,
                   class_weight: torch.Tensor | None = None, taught: torch.Tensor | None = None,
-                  masks: torch.Tensor | None = None, pair_weight: torch.Tensor | None = None) -> torch.Tensor:
-    """All that ``config`` asks for of B images, added up; of two views, logits and evidence are those of the first.
+                  masks: torch.Tensor | None = None, pair_weight: torch.Tensor | None = None,
+                  votes: torch.Tensor | None = None) -> torch.Tensor:
+    """All that ``config`` asks for of B images, added up; of two views, all but the projections are of the first.
 
     Parameters
     ----------
@@ -81,6 +85,7 @@ def training_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor, targe
     taught : logits of the teacher, float (B, C).
     masks : float (B, R, 48, 48), the regions that `losses.spread_loss` spreads the evidence over.
     pair_weight : of `losses.contrastive_loss`.
+    votes : shares of people's votes, float (B, C), NaN where there are none.
     """
     logits = out.logits[:len(labels)].float()
     loss = compute_loss(config, logits, targets, class_weight)
@@ -94,4 +99,7 @@ def training_loss(config: TrainConfig, out: Outputs, labels: torch.Tensor, targe
         assert out.evidence is not None and masks is not None
         places = F.adaptive_avg_pool2d(masks, (out.evidence.shape[1], out.evidence.shape[2]))
         loss = loss + config.guide * spread_loss(out.evidence.flatten(1).float(), places.flatten(2))
+    if votes is not None:
+        assert out.votes is not None
+        loss = loss + config.votes * vote_loss(out.votes[:len(labels)].float(), votes)
     return loss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -18,12 +20,14 @@ def embed(model: Network, images: torch.Tensor, batch_size: int = 512) -> np.nda
 
 
 def predict_logits(model: nn.Module, images: torch.Tensor, precision: str = "fp32", tta: str = "none",
-                   batch_size: int | None = None) -> torch.Tensor:
+                   batch_size: int | None = None, votes: bool = False) -> torch.Tensor:
     """Logits of uint8 images (N, 48, 48), float32 (N, C) on the CPU. The model's device and mode are kept.
 
     ``tta`` averages the logits over several views of each image, see `augmentation.views`. ``batch_size`` None takes
-    128 on a processor, whose caches larger batches overflow, and 512 elsewhere.
+    128 on a processor, whose caches larger batches overflow, and 512 elsewhere. With ``votes`` they are those of
+    `base.Network.with_votes`, (N, 2C) where the network tells people's votes, too.
     """
+    say: Any = model.with_votes if votes else model
     parameter = next(model.parameters())
     batch_size = batch_size or (128 if parameter.device.type == "cpu" else 512)
     was_training = model.training
@@ -31,7 +35,7 @@ def predict_logits(model: nn.Module, images: torch.Tensor, precision: str = "fp3
     parts = []
     with torch.inference_mode(), torch.autocast(parameter.device.type, torch.bfloat16, enabled=precision == "bf16"):
         for part in images.split(batch_size):
-            logits = [model(view.contiguous(memory_format=torch.channels_last)).float().cpu()
+            logits = [say(view.contiguous(memory_format=torch.channels_last)).float().cpu()
                       for view in views(normalise(part.to(parameter.device)), tta)]
             parts.append(torch.stack(logits).mean(0))
     model.train(was_training)

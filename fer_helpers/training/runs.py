@@ -44,7 +44,7 @@ from ..files import (
 )
 from ..metrics.evaluation import Comparison, Evaluation, compare, evaluate
 from ..models.base import Network
-from ..models.factory import create_model
+from ..models.factory import create_model, list_models
 from .checkpoints import delete_checkpoint, read_history
 from .config import METHOD_SETTINGS, TrainConfig
 from .distributed import current_context
@@ -141,7 +141,8 @@ class Run:
 
     @functools.cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …"""
+        """One row per validation and test image: id, split, true, predicted, confidence, in_train, prob_<class> …;
+        of one that learned people's votes also vote_<class>, the shares it tells, and people_<class>, those of FER+."""
         plain, packed = self.folder / "predictions.csv", self.folder / PACKED
         path = packed if packed.exists() and not plain.exists() else plain
         with _table_errors(path):
@@ -150,7 +151,11 @@ class Run:
             names = tuple(name.removeprefix("prob_") for name in columns)
             if len(names) < 2 or names != tuple(name for name in TAXONOMY if name in names):
                 raise ValueError(f"its probabilities are of {names}")
-            table = table.astype(dict.fromkeys(columns, float))
+            votes = [name for name in table if name.startswith(("vote_", "people_"))]
+            if votes and votes != [f"{kind}_{name}" for kind in ("vote", "people") for name in names]:
+                raise ValueError(f"its votes are {votes}")
+            table[votes] = table[votes].replace("", "nan")  # images that nobody voted on
+            table = table.astype(dict.fromkeys(columns + votes, float))
             probs = table[["confidence", *columns]]
             if not ((probs >= 0) & (probs <= 1)).all(axis=None):
                 raise ValueError("a probability is not from 0 to 1")
@@ -179,6 +184,14 @@ class Run:
         if missing := set(columns) - set(rows):
             raise FerError(f"{self.folder / 'predictions.csv'}: {', '.join(sorted(missing))} missing; {RETRAIN}")
         return np.asarray(rows[columns])
+
+    def votes(self, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+        """float64 (N, C) shares of people's votes, and those that the network told, of the images of a split that have
+        votes; none where the network did not learn them."""
+        rows = self.predictions[self.predictions["split"] == split]
+        people, told = (rows.filter(regex=f"^{kind}_").to_numpy() for kind in ("people", "vote"))
+        known = np.isfinite(people).all(1) & (people.shape[1] > 0)
+        return people[known], told[known]
 
     def model(self) -> Network:
         """The trained network, on the CPU, in evaluation mode."""
@@ -211,7 +224,7 @@ def train_run(config: TrainConfig, faces: FaceSet, store: Path | str | None = No
         return run
     if not len(view.clean_test().only("test")):
         raise FerError(f"{faces.source}: every test image also stands in train; add test images that do not")
-    teacher = train_run(teacher_config(config), faces, store, device, progress).model() if config.teacher else None
+    teacher = _teacher(config, faces, store, device, progress) if config.teacher else None
     context = current_context()
     with contextlib.ExitStack() as stack:
         if context.is_main:  # the system frees the lock of a process that was killed
@@ -252,6 +265,24 @@ def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, dev
     if context.is_main:
         _keep(folder, config, fitted, faces, view, start)
     context.wait()
+
+
+def _teacher(config: TrainConfig, faces: FaceSet, store: Path | str | None, device: str, progress: bool) -> Network:
+    """The network that ``config`` learns from: a finished run's, or one that is trained now."""
+    if config.teacher in list_models():
+        return train_run(teacher_config(config), faces, store, device, progress).model()
+    run = Run(Path(store or default_store()) / str(config.teacher))
+    if not run.finished:
+        raise FerError(f"teacher={config.teacher!r}: {run.folder} is no finished run; name an architecture, or a run "
+                       "of this store")
+    held_out = ("classes", "train_set", "val_fraction", "validation", "seed")
+    if other := [name for name in held_out if getattr(run.config, name) != getattr(config, name)]:
+        raise FerError(f"teacher={config.teacher!r} has {other[0]}={getattr(run.config, other[0])!r}, not "
+                       f"{getattr(config, other[0])!r}: it may have learned the validation images; set both alike")
+    if run.environment.get("data_fingerprint") != faces.fingerprint:
+        raise FerError(f"teacher={config.teacher!r} learned from {run.environment.get('data')}, other data than "
+                       f"{faces.source}; train it on this data")
+    return run.model()
 
 
 def teacher_config(config: TrainConfig) -> TrainConfig:
@@ -406,7 +437,7 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> N
     """
     names = config.class_names
     model = create_model(config.arch, len(names), batch_norm=config.batch_norm, seed=0, head=config.head,
-                         cbam=config.cbam)
+                         cbam=config.cbam, votes=config.votes > 0)
     # As float64, the widest there is, with a header of safetensors.
     check_file(path, (1 << 20) + 8 * sum(value.numel() for value in model.state_dict().values()))
     with explain_os_errors(path, "reading"):
@@ -424,14 +455,21 @@ def load_weights(path: Path | str, config: TrainConfig, fix: str = RETRAIN) -> N
     return model.eval()
 
 
-def predict_table(model: nn.Module, faces: FaceSet, precision: str = "fp32", tta: str = "none") -> pd.DataFrame:
-    """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`."""
+def predict_table(model: Network, faces: FaceSet, precision: str = "fp32", tta: str = "none") -> pd.DataFrame:
+    """Predictions on the val and test images of ``faces``, in the form of `Run.predictions`; ``vote_<class>`` where the
+    network tells people's votes, and ``people_<class>``, which are those of FER+."""
     index = np.flatnonzero(faces.split != "train")
     seen, names = faces.take(index), np.array(faces.classes)
-    probs = torch.cat([predict_logits(model, images, precision, tta) for images in seen.parts()]).softmax(1).numpy()
+    logits = torch.cat([predict_logits(model, images, precision, tta, votes=True) for images in seen.parts()])
+    told = [part.softmax(1).numpy() for part in logits.split(len(names), 1)]
+    probs = told[0]
     table = {"id": seen.ids, "split": seen.split, "true": names[seen.labels.numpy()],
              "predicted": names[probs.argmax(1)], "confidence": probs.max(1), "in_train": faces.in_train()[index]}
-    return pd.DataFrame(table | {f"prob_{name}": probs[:, number] for number, name in enumerate(faces.classes)})
+    shares = dict(zip(("prob", "vote"), told, strict=False))
+    if "vote" in shares:
+        shares["people"] = seen.vote_shares().numpy()
+    return pd.DataFrame(table | {f"{kind}_{name}": values[:, number] for kind, values in shares.items()
+                                 for number, name in enumerate(faces.classes)})
 
 
 def score(predictions: pd.DataFrame, faces: FaceSet) -> dict[str, Evaluation]:

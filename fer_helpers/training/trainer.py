@@ -124,7 +124,8 @@ def fit(config: TrainConfig, faces: FaceSet, checkpoint: Path | str | None = Non
         raise FerError(f"teacher={config.teacher!r}, but {'a' if teacher else 'no'} trained network was given; "
                        "runs.train_run trains what is asked for")
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if where == "cuda" else []), _quick(where):
-        trainer = Trainer(config, train, val, where, precision, context, teacher)
+        trainer = Trainer(config, train, val, where, precision, context, teacher,
+                          progress and context.is_main)
         del train, val  # what it does not need of them, such as names, is much where images are millions
         return trainer.run(Path(checkpoint) if checkpoint else None, faces.fingerprint, progress)
 
@@ -144,13 +145,14 @@ class Trainer:
     """The state of one training, and the loop over it; `fit` is the door to it."""
 
     def __init__(self, config: TrainConfig, train: FaceSet, val: FaceSet, device: str, precision: str,
-                 processes: DistributedContext, teacher: nn.Module | None = None) -> None:
+                 processes: DistributedContext, teacher: nn.Module | None = None, progress: bool = False) -> None:
         self.config, self.device, self.precision, self.context = config, device, precision, processes
         self.targets, self.hard_labels = _targets(config, train).to(device), train.labels.to(device)
         root, rows = train.origin
         columns = [root.images, region_bits(root)] if config.guide else [root.images]
         self.pixels = Prefetcher(columns, torch.from_numpy(rows), device, train.streamed)
         self.val, self.val_count = val.take(self.context.shard(torch.arange(len(val))).numpy()), len(val)
+        self.votes = train.vote_shares().to(device) if config.votes else None
         self.classes, self.class_weight = train.classes, _class_weight(config, train)
         if self.class_weight is not None:
             self.class_weight = self.class_weight.to(device)
@@ -159,6 +161,11 @@ class Trainer:
         #: What a step runs: the objective, or among several processes its wrapper, which trains the same weights.
         self.network: Any = self.context.wrap(self.objective, device)
         self.teacher = teacher and copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last).eval()
+        self.taught: torch.Tensor | None = None
+        if self.teacher is not None and config.teaching == "once":
+            bar = tqdm(train.parts(4096), "teacher", -(-len(train) // 4096), leave=False, **bar_options(progress))
+            self.taught = torch.cat([predict_logits(self.teacher, part, precision, "flip") for part in bar]).to(device)
+            self.teacher = None
         self.optimizer = create_optimizer(config, self.objective)
         self.average = None if config.ema is None else average_weights(self.model, config.ema)
         full, rest = divmod(len(train), config.batch_size)
@@ -175,7 +182,8 @@ class Trainer:
         """A network of its own with the weights of ``state``, or fresh ones."""
         config = self.config
         model = create_model(config.arch, len(self.classes), batch_norm=config.batch_norm, seed=config.seed,
-                             head=config.head, cbam=config.cbam, class_names=self.classes, init=config.init)
+                             head=config.head, cbam=config.cbam, class_names=self.classes, init=config.init,
+                             votes=config.votes > 0)
         if state:
             model.load_state_dict(state)
         return model.to(self.device).to(memory_format=torch.channels_last)
@@ -310,7 +318,8 @@ class Trainer:
         if side != batch.shape[-1]:
             batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            out, taught = self.network(batch.contiguous(memory_format=torch.channels_last), labels), None
+            out = self.network(batch.contiguous(memory_format=torch.channels_last), labels)
+            taught = None if self.taught is None else self.taught[rows]
             if self.teacher is not None:
                 with torch.no_grad():  # of the images in full: it may know no other size
                     taught = self.teacher(whole[:len(rows)].contiguous(memory_format=torch.channels_last)).float()
@@ -324,7 +333,7 @@ class Trainer:
         if config.hard_negatives:
             pair_weight = confusion_weights(self.confusion, config.hard_negatives)
         return training_loss(config, out, labels, self.targets[rows], self.class_weight, taught, masks,
-                             pair_weight), right
+                             pair_weight, None if self.votes is None else self.votes[rows]), right
 
     def _averaged(self) -> nn.Module:
         """The network that is validated and kept: the average over the steps so far, where there is one."""

@@ -159,12 +159,12 @@ def face_studio(network: Pretrained | None = None) -> FaceStudio:
 
     Parameters
     ----------
-    network : from `loading.load_network`; None takes the shipped one, which learned from photographs.
+    network : from `loading.load_network`; None takes the small one that ships, which learned from photographs.
 
     Raises
     ------
     FerError
-        If the shipped network is missing or damaged.
+        If that network is missing or damaged.
     """
     return FaceStudio(network)
 

@@ -16,6 +16,7 @@ from fer_helpers.data.emotions import CLASS_SETS
 from fer_helpers.files import FerError
 from fer_helpers.inference.onnx_export import Answering, answers, export_onnx, quantise, session
 from fer_helpers.inference.pretrained import Pretrained, load_pretrained
+from fer_helpers.inference.pretrained import answers as told
 from fer_helpers.metrics.calibration import Calibration, rescale
 from fer_helpers.models.factory import create_model
 from fer_helpers.training.config import TrainConfig
@@ -48,6 +49,19 @@ def test_the_file_tells_how_to_read_it(shipped):
     assert told.name == "probabilities"
     kept = found.get_modelmeta().custom_metadata_map
     assert kept["classes"].split(",") == list(CLASS_SETS[7]) and float(kept["threshold"]) == calibration.threshold
+
+
+def test_a_network_that_tells_votes_has_a_second_output(tmp_path):
+    model = create_model("mobile", 3, seed=0, votes=True).eval()
+    calibration = Calibration(1.5, 0.6, 0.8, 0.5, 100, vote_temperature=2.0)
+    network = Pretrained(model, TrainConfig(arch="mobile", classes=3, votes=1.0, tta="flip"), {}, calibration)
+    path = export_onnx(network, tmp_path / "network.onnx", IMAGES[:5]).path
+    running = session(path)
+    assert [one.name for one in running.get_outputs()] == ["probabilities", "votes"]
+    found, (probs, votes) = running.run(None, {"images": IMAGES[:9].numpy()}), told(network, IMAGES[:9])
+    np.testing.assert_allclose(found[0], probs, atol=1e-4)
+    np.testing.assert_allclose(found[1], votes, atol=1e-4)
+    assert np.abs(probs - votes).max() > 1e-3
 
 
 @pytest.mark.parametrize("arch, options", [
@@ -99,7 +113,7 @@ def test_the_temperature_is_inside(shipped):
     network = load_pretrained()
     warm = dataclasses.replace(network, calibration=dataclasses.replace(network.calibration, temperature=4.0))
     with torch.inference_mode():
-        cold, warmer = (Answering(one)(IMAGES[:20]).max(1).values for one in (network, warm))
+        cold, warmer = (Answering(one)(IMAGES[:20])[0].max(1).values for one in (network, warm))
     assert (warmer < cold).all()
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import easy_faces, fer_here, texts
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 from typer.testing import CliRunner
@@ -61,6 +63,40 @@ def test_the_temperature_changes_the_confidence_not_the_answer(portrait):
     warm = dataclasses.replace(shipped, calibration=dataclasses.replace(shipped.calibration, temperature=3.0))
     (plain,), (warmer,) = predict(portrait), predict(portrait, warm)
     assert warmer.confidence < plain.confidence and warmer.emotion == plain.emotion
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=8))
+def test_ten_people_are_ten_whatever_the_shares(values):
+    shares = {str(number): value / sum(values) for number, value in enumerate(values)}
+    votes = photographs.ten_people(shares)
+    assert sum(votes.values()) == 10 and min(votes.values()) > 0
+    assert list(votes.values()) == sorted(votes.values(), reverse=True)
+    assert all(abs(votes.get(name, 0) - 10 * share) < 1 for name, share in shares.items())
+
+
+def test_a_network_that_learned_votes_tells_them(tmp_path, portrait):
+    config = TrainConfig(arch="mobile", classes=3, votes=1.0, epochs=1, batch_size=16)
+    run = train_run(config, easy_faces(votes=True), tmp_path, progress=False)
+    network = load_network(run.name, tmp_path)
+    (one,) = predict(portrait, network)
+    assert tuple(one.votes) == CLASS_SETS[3] and sum(one.votes.values()) == pytest.approx(1)
+    assert set(one.to_dict()["votes"]) == set(CLASS_SETS[3])
+    assert predict(portrait, dataclasses.replace(network, calibration=dataclasses.replace(
+        network.calibration, vote_temperature=9.0)))[0].votes != one.votes
+    said = fer_here("predict", portrait, "--run", run.folder, cwd=tmp_path).stdout
+    assert "of ten people would say" in said
+    table = csv.DictReader(io.StringIO(fer_here("predict", portrait, "--run", run.folder, "--format", "csv",
+                                                cwd=tmp_path).stdout))
+    assert float(next(table)["votes_fear"]) == pytest.approx(one.votes["fear"], abs=1e-3)
+
+
+def test_a_shipped_network_is_chosen_by_its_name(portrait, tmp_path):
+    small, best = load_network("small"), load_network("best")
+    assert load_network().config == small.config == load_pretrained().config
+    said = fer_here("predict", portrait, "--network", "best", "--format", "json", cwd=tmp_path)
+    assert json.loads(said.stdout)["faces"][0]["probabilities"] == predict(portrait, best)[0].to_dict()["probabilities"]
+    both = fer_here("predict", portrait, "--network", "best", "--run", "mine", cwd=tmp_path)
+    assert both.exit_code == 1 and "--network best and --run mine name two networks; give one" in str(both.exception)
 
 
 def test_a_photograph_without_a_face_has_no_answer():

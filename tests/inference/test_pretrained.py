@@ -1,4 +1,4 @@
-"""The shipped network: a run becomes it, it reads back, and on real faces it is as good as its card says."""
+"""The shipped networks: a run becomes one, it reads back, and on real faces it is as good as its card says."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError
 from fer_helpers.inference.loading import load_network
 from fer_helpers.inference.model_card import confidence_note, restrict_classes
-from fer_helpers.inference.pretrained import WEIGHTS, load_pretrained, publish
+from fer_helpers.inference.pretrained import SHIPPED, WEIGHTS, load_pretrained, publish
 from fer_helpers.training.config import TrainConfig
 from fer_helpers.training.prediction import predict_logits
 from fer_helpers.training.runs import Run, load_runs, train_run
@@ -28,8 +28,7 @@ def run(tmp_path_factory) -> Run:
 
 @pytest.fixture
 def folder(run, tmp_path):
-    publish(run, tmp_path)
-    return tmp_path
+    return publish(run, tmp_path).parent
 
 
 def test_a_published_run_reads_back_in_half_the_bytes_and_answers_alike(run, folder):
@@ -50,15 +49,22 @@ def test_the_card_states_the_numbers_of_the_run(run, folder):
     assert confidence_note(load_pretrained(folder).calibration) in card
 
 
-def test_the_shipped_card_tells_the_calibration_that_is_used():
-    shipped = load_pretrained()
-    assert confidence_note(shipped.calibration) in (WEIGHTS / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_card_tells_the_calibration_that_is_used(name):
+    shipped = load_network(name)
+    assert confidence_note(shipped.calibration) in (WEIGHTS / name / "README.md").read_text(encoding="utf-8")
 
 
-def test_only_the_compact_network_with_seven_classes_is_published(tmp_path):
-    other = train_run(TrainConfig(**SETTINGS | {"classes": 6}), easy_faces(), tmp_path, progress=False)
-    with pytest.raises(FerError, match="6-class compact; publish a 7-class compact network"):
-        publish(other, tmp_path / "weights")
+def test_both_shipped_networks_take_eight_megabytes_at_most():
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 8e6
+
+
+def test_only_networks_of_seven_classes_and_the_two_architectures_are_published(tmp_path, folder):
+    assert folder.name == "best"
+    for settings, words in (({"classes": 6}, "6-class compact"), ({"arch": "simple_cnn"}, "7-class simple_cnn")):
+        other = train_run(TrainConfig(**SETTINGS | settings), easy_faces(), tmp_path, progress=False)
+        with pytest.raises(FerError, match=f"{words}; publish a 7-class mobile or compact"):
+            publish(other, tmp_path / "weights")
     assert not (tmp_path / "weights").exists()
 
 

@@ -47,6 +47,12 @@ def test_no_validation_image_is_an_error():
         calibration.fit_temperature(np.array([], int), np.empty((0, 3)))
 
 
+def test_labels_are_shares_that_are_all_one_persons():
+    probs = np.random.default_rng(0).dirichlet([1, 2, 3], 50)
+    labels = np.arange(50) % 3
+    assert calibration.fit_temperature(labels, probs) == calibration.fit_temperature(np.eye(3)[labels], probs)
+
+
 def test_the_change_of_calibration_error_is_that_of_the_two_scores_and_pairs_them():
     labels, probs = calibrated(1500, 4)
     sharp = calibration.rescale(probs, 0.5)

@@ -15,6 +15,7 @@ from fer_helpers.training.losses import (
     distillation_loss,
     focal_loss,
     spread_loss,
+    vote_loss,
 )
 
 
@@ -110,6 +111,18 @@ def test_confusion_weights_of_the_wrong_classes_are_one_plus_the_strength_on_ave
     weight = confusion_weights(counts, strength)
     wrong = (weight.sum(1) - weight.diagonal()) / (classes - 1)
     torch.testing.assert_close(wrong, torch.full_like(wrong, 1 + strength))
+
+
+# --- votes
+
+def test_the_loss_of_votes_is_their_cross_entropy_and_an_image_without_votes_adds_nothing():
+    logits, shares = drawn(3, 2), torch.tensor([[0.3, 0.7], [1.0, 0.0], [math.nan, math.nan]]).double()
+    logs = logits.log_softmax(1)
+    by_hand = -(0.3 * logs[0, 0] + 0.7 * logs[0, 1] + logs[1, 0]) / 3
+    torch.testing.assert_close(vote_loss(logits, shares), by_hand)
+    logits.requires_grad_()
+    vote_loss(logits, shares).backward()
+    assert logits.grad.isfinite().all() and not logits.grad[2].any()
 
 
 # --- distillation

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,15 @@ from fer_helpers.training.config import METHOD_SETTINGS, TrainConfig
 from fer_helpers.training.distributed import DistributedContext
 from fer_helpers.training.losses import confusion_weights
 from fer_helpers.training.objective import Objective
-from fer_helpers.training.runs import default_store, recorded_runs, run_id, teacher_config, train_run
+from fer_helpers.training.runs import (
+    Run,
+    default_store,
+    record_run,
+    recorded_runs,
+    run_id,
+    teacher_config,
+    train_run,
+)
 from fer_helpers.training.trainer import Trainer, prepare_faces
 from fer_helpers.transforms.augmentation import augment, draw, policy, warp
 
@@ -27,8 +36,10 @@ TINY = TrainConfig(arch="compact", epochs=2, batch_size=8, val_fraction=0.2, aug
 
 @pytest.fixture(scope="module")
 def view() -> FaceSet:
-    """16 train and 6 validation images: most tests train these networks several times."""
-    return prepare_faces(TINY, easy_faces(train=5, test=2))
+    """16 train and 6 validation images: most tests train these networks several times. One has no votes."""
+    view = prepare_faces(TINY, easy_faces(train=5, test=2, votes=True))
+    view.votes[view.split == "train"][0] = 0
+    return view
 
 
 def other_labels(view: FaceSet) -> FaceSet:
@@ -50,7 +61,8 @@ METHODS = {
     "contrast": {"contrast": 1.0}, "hard negatives": {"contrast": 1.0, "hard_negatives": 2.0},
     "pretrain": {"pretrain": "supcon", "pretrain_epochs": 1}, "guide": {"guide": 1.0},
     "guided attention": {"head": "attention", "guide": 1.0, "progressive": True},
-    "augmix": {"augmentation": "standard+augmix"},
+    "augmix": {"augmentation": "standard+augmix"}, "votes": {"votes": 1.0},
+    "votes first": {"votes": 1.0, "pretrain": "simclr", "pretrain_epochs": 1},
 }
 
 
@@ -64,9 +76,11 @@ def test_every_method_resumes_bit_identically(method, view, tmp_path):
 
 @pytest.mark.parametrize("name", METHOD_SETTINGS)
 def test_every_setting_of_a_method_changes_the_run_and_its_id(name, faces):
-    values = {"head": "attention", "cbam": True, "pretrain": "simclr", "teacher": "vgg16", "pretrain_epochs": 1}
+    values = {"head": "attention", "cbam": True, "pretrain": "simclr", "teacher": "vgg16", "pretrain_epochs": 1,
+              "teaching": "once"}
     needed = {"hard_negatives": {"contrast": 1.0}, "pretrain": {"pretrain_epochs": 1}, "distill": {"teacher": "vgg16"},
-              "pretrain_epochs": {"pretrain": "simclr"}, "teacher": {"distill": 0.5}}.get(name, {})
+              "pretrain_epochs": {"pretrain": "simclr"}, "teacher": {"distill": 0.5},
+              "teaching": {"teacher": "vgg16", "distill": 0.5}}.get(name, {})
     config = replace(TINY, **{name: values.get(name, 0.25)}, **needed)
     assert run_id(config, faces) != run_id(TINY, faces)
     assert TrainConfig.from_dict(config.to_dict()) == config
@@ -94,7 +108,8 @@ def test_runs_recorded_before_the_methods_came_keep_their_ids(monkeypatch, pytes
     ({"focal": 1.0, "loss": "sigmoid_cross_entropy"}, "focal=1.0 does nothing"),
     ({"hard_negatives": 1.0}, "set contrast above 0"), ({"contrast": 1.0, "accumulate": 2}, "accumulate=2 hides"),
     ({"teacher": "vgg16"}, "teacher='vgg16' with distill=0.0"), ({"distill": 0.5}, "teacher=None with distill=0.5"),
-    ({"teacher": "alexnet", "distill": 0.5}, "arch='alexnet' is unknown"), ({"head": "capsule"}, "head='capsule'"),
+    ({"teacher": "alexnet", "distill": 0.5}, "arch='alexnet' is unknown"), ({"teaching": "once"}, "needs a teacher"),
+    ({"head": "capsule"}, "head='capsule'"),
     ({"pretrain": "moco", "pretrain_epochs": 1}, "pretrain='moco'"), ({"focal": -1}, "focal=-1"),
     ({"temperature": 0}, "temperature=0"), ({"distill": 1.5, "teacher": "vgg16"}, "distill=1.5"),
 ])
@@ -173,11 +188,83 @@ def test_a_run_trains_its_teacher_first_by_a_recipe_that_suits_all(faces):
     assert (default_store() / run_id(taught, faces) / "metrics.json").exists()
 
 
+def test_a_teacher_asked_once_answers_for_each_image_and_its_mirror_image(view):
+    teacher = create_model("simple_cnn", 6, seed=3).eval()
+    config = replace(TINY, teacher="simple_cnn", distill=1.0, teaching="once", augmentation="none", drop_last=False,
+                     batch_size=16, epochs=1, keep="last")
+    train = view.only("train")
+    trainer = Trainer(config, train, view.only("val"), "cpu", "fp32", DistributedContext(0, 1), teacher)
+    images = train.images[:, None].float() * 4 / 255 - 2
+    with torch.inference_mode():
+        torch.testing.assert_close(trainer.taught, (teacher(images) + teacher(images.flip(-1))) / 2)
+    # Without augmentation, of images that are their own mirror images, there is nothing that asking again could tell.
+    whole = dataclasses.replace(view, images=view.images + view.images.flip(-1))
+    each, once = (fit_quietly(replace(config, teaching=when), whole, teacher=teacher) for when in ("each_step", "once"))
+    for name, value in each.model.state_dict().items():
+        torch.testing.assert_close(once.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_finished_run_teaches_one_that_leaves_the_same_images_out(faces, tmp_path):
+    plain = replace(TINY, arch="simple_cnn", epochs=1)
+    teacher = train_run(plain, faces, tmp_path, progress=False)
+    config = replace(plain, teacher=teacher.name, distill=1.0, keep="last")
+    given = fit_quietly(config, prepare_faces(config, faces), teacher=teacher.model())
+    assert weights_equal(given, SimpleNamespace(model=train_run(config, faces, tmp_path, progress=False).model()))
+    for other, words in ((replace(config, seed=1), "has seed=0, not 1: it may have learned the validation images"),
+                         (replace(config, classes=3), "has classes=6, not 3"),
+                         (replace(config, teacher=f"{teacher.name}0"), "is no finished run; name an architecture, or")):
+        with pytest.raises(FerError, match=words):
+            train_run(other, faces, tmp_path, progress=False)
+    with pytest.raises(FerError, match="other data than"):
+        train_run(config, easy_faces(seed=1), tmp_path, progress=False)
+
+
 @pytest.mark.parametrize(("config", "teacher"), [(replace(TINY, teacher="vgg16", distill=0.5), None),
                                                  (TINY, create_model("simple_cnn", 6))])
 def test_a_teacher_is_given_if_and_only_if_it_is_asked_for(config, teacher, view):
     with pytest.raises(FerError, match="trained network was given"):
         fit_quietly(config, view, teacher=teacher)
+
+
+# --- votes
+
+def test_votes_teach_the_features_and_a_classifier_of_their_own(view):
+    config = replace(TINY, votes=1.0)
+    turned = dataclasses.replace(view, votes=view.votes.roll(1, 1))
+    first, second = fit_quietly(config, view), fit_quietly(config, turned)
+    assert {"body", "voter"} <= changed(first, second)
+    images = view.only("val").images[:, None].float()
+    both = first.model.with_votes(images)
+    assert both.shape == (6, 12)
+    torch.testing.assert_close(both[:, :6], first.model(images))
+    plain = fit_quietly(TINY, view).model
+    assert plain.voter is None and torch.equal(plain.with_votes(images), plain(images))
+
+
+def test_votes_that_are_not_there_are_asked_for(view):
+    with pytest.raises(FerError, match="has no human votes"):
+        fit_quietly(replace(TINY, votes=1.0), dataclasses.replace(view, votes=None))
+
+
+def test_the_votes_told_are_kept_beside_those_of_people(tmp_path):
+    faces = easy_faces(train=8, test=3, votes=True)
+    faces.votes[np.flatnonzero(faces.split == "test")[0]] = 0
+    config = TrainConfig(arch="mobile", classes=7, votes=1.0, epochs=1, batch_size=8, precision="fp32")
+    run = train_run(config, faces, tmp_path, progress=False)
+    people, told = run.votes()
+    assert people.shape == told.shape == (20, 7)  # one of 21 has no vote
+    np.testing.assert_allclose(told.sum(1), 1, atol=1e-4)
+    rows = run.predictions.query("split == 'test'")
+    assert (rows["true"].to_numpy()[1:] == np.array(run.metrics["test"].classes)[people.argmax(1)]).all()
+    again = record_run(run, tmp_path / "kept", packed=True).votes()
+    np.testing.assert_allclose(again[1], told, atol=6e-4)
+    assert Run(train_run(replace(config, votes=0.0), faces, tmp_path, progress=False).folder).votes()[0].size == 0
+    table = (run.folder / "predictions.csv").read_text()
+    for damaged in (table.replace("vote_fear", "vote_joy"), table.replace(",people_neutral", ",other"),
+                    table.replace("vote_fear", "vote_anger")):
+        (run.folder / "predictions.csv").write_text(damaged)
+        with pytest.raises(FerError, match="not a readable table"):
+            _ = Run(run.folder).predictions
 
 
 # --- guidance
