@@ -239,8 +239,8 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
             (folder / f"{pages[-1].name}.png").write_bytes(pages[-1].picture)
     recorded = run_table(finished_runs(results_folder(), below=True))
     runs = {"In the store of this report": load_runs(store), "Recorded on photographs": recorded}
-    cards = {"model_card": PACKAGE / "inference" / "weights" / "README.md",
-             "data_card": results_folder().parent / "README.md"}
+    cards = {f"model_card_{path.parent.name}": path for path in PACKAGE.glob("inference/weights/*/README.md")}
+    cards["data_card"] = results_folder().parent / "README.md"
     for name, path in cards.items():
         if path.exists():
             shutil.copyfile(path, folder / f"{name}.md")
@@ -267,9 +267,9 @@ def _write_sources(folder: Path, results: Sequence[Executed], about: str, store:
 def _on_the_site(text: str) -> str:
     """A page of docs or of a notebook with links as the site has them, where all pages lie in one folder."""
     for there, here in (("../notebooks/", ""), ("../docs/", ""), ("../data/README.md", "data_card.md"),
-                        ("../fer_helpers/inference/weights/README.md", "model_card.md"), ("../data/results/", "")):
+                        ("../data/results/", "")):
         text = text.replace(f"]({there}", f"]({here}")
-    return text
+    return re.sub(r"\]\(\.\./fer_helpers/inference/weights/(\w+)/README\.md", r"](model_card_\1.md", text)
 
 
 def _members(name: str) -> list[str]:
@@ -366,7 +366,8 @@ def _comparisons() -> dict[str, str]:
     """Tables of recorded runs, each with the sentence above it; empty outside the repository."""
     tables = {}
     if len(best := recorded_runs()):
-        tables["The network that ships with the package ([model card](model_card.md))."] = markdown_table(best)
+        tables["The networks that ship with the package (model cards of the [accurate](model_card_best.md) and of the "
+               "[fast](model_card_small.md) one)."] = markdown_table(best)
     return tables
 
 

@@ -49,8 +49,8 @@ def test_building_complains_of_nothing(built):
 
 def test_pages_link_to_what_exists_and_load_nothing_from_elsewhere(site):
     out, pages = site
-    assert {"index.html", "04_optimization.html", "runs.html", "model_card.html", "data_card.html", "search.html",
-            "results.html", "training.html", "strangers.html",
+    assert {"index.html", "04_optimization.html", "runs.html", "model_card_best.html", "model_card_small.html",
+            "data_card.html", "search.html", "results.html", "training.html", "strangers.html",
             "api/index.html", "api/experiments.sweeps.html"} <= set(pages)
     for name, page in pages.items():
         for link in page.select("a[href]"):
