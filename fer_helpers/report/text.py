@@ -36,17 +36,19 @@ def listing(items: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def over_fitting(history: pd.DataFrame, best_epoch: int) -> str:
-    """Whether the run went on past its best epoch, and the gap between train and validation there."""
-    best, last = history.set_index("epoch").loc[best_epoch], history.iloc[-1]
-    gap = best["val_accuracy"] - best["train_accuracy"]
-    text = (f"At the chosen epoch validation accuracy differs from that on the augmented train images by "
+def over_fitting(history: pd.DataFrame, kept: int) -> str:
+    """The gap between train and validation in the epoch whose weights are kept, and whether the run went on past that
+    of the lowest validation loss."""
+    rows = history.set_index("epoch")
+    best, last = rows.loc[rows["val_loss"].idxmin()], rows.iloc[-1]
+    gap = rows.loc[kept, "val_accuracy"] - rows.loc[kept, "train_accuracy"]
+    text = (f"In the epoch that is kept validation accuracy differs from that on the augmented train images by "
             f"{100 * gap:+z.1f} points. ")
-    if last["epoch"] == best_epoch:
+    if best.name == last.name:
         return text + ("The last epoch was the best one: the run was still learning when it ended, so part of its "
                        "errors are those of an unfinished training.")
-    return text + (f"Afterwards the validation loss rose by {last['val_loss'] - best['val_loss']:.3f}: more epochs of "
-                   "this recipe over-fit.")
+    return text + (f"After epoch {best.name} the validation loss rose by {last['val_loss'] - best['val_loss']:.3f}: "
+                   "more epochs of this recipe over-fit.")
 
 
 def difference(first: str, second: str, result: Comparison) -> str:

@@ -182,3 +182,14 @@ def test_a_sentence_starts_with_a_capital_unless_its_first_word_has_its_own():
     assert narrative.sentence("fear is rare") == "Fear is rare."
     assert narrative.sentence("mCE falls.") == "mCE falls."
     assert narrative.sentence("a face") == "A face." and narrative.sentence("") == "."
+
+
+@pytest.mark.parametrize(("losses", "kept", "words"), [
+    ([1.0, 0.8, 0.7], 3, "The last epoch was the best one"),
+    ([1.0, 0.7, 0.8], 2, "After epoch 2 the validation loss rose by 0.100"),
+    ([1.0, 0.7, 0.8], 3, "After epoch 2 the validation loss rose by 0.100")])  # a recipe may keep the last all the same
+def test_over_fitting_is_told_by_the_lowest_validation_loss_whatever_is_kept(losses, kept, words):
+    history = pd.DataFrame({"epoch": [1, 2, 3], "val_loss": losses, "val_accuracy": [0.4, 0.5, 0.6],
+                            "train_accuracy": [0.4, 0.6, 0.8]})
+    said = narrative.over_fitting(history, kept)
+    assert words in said and f"by {-10 * (kept - 1):+d}.0 points" in said
