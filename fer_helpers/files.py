@@ -46,6 +46,12 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def one_of(names: Iterable[str]) -> str:
+    """The choices of an error as a sentence has them: "a", "a or b", "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 @contextlib.contextmanager
 def explain_os_errors(path: Path | str, doing: str) -> Iterator[None]:
     """Turn an ``OSError`` raised while ``doing`` something to ``path`` into a `FerError` with a fix."""

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..data.emotions import class_set, class_setting
-from ..files import FerError
+from ..files import FerError, one_of
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
@@ -265,7 +265,7 @@ class TrainConfig:
                      "head": self.head != "plain"}
             if asked := [name for name, on in wants.items() if on]:
                 raise FerError(f"{asked[0]}={getattr(self, asked[0])!r} needs a network with global pooling, "
-                               f"{' or '.join(list_models(any_size=True))}; {self.arch} has none")
+                               f"{one_of(list_models(any_size=True))}; {self.arch} has none")
         if self.focal and self.loss == "sigmoid_cross_entropy":
             raise FerError(f"focal={self.focal} does nothing with loss='sigmoid_cross_entropy'; leave one of them out")
         if self.guide and self.head not in ("plain", "attention"):

@@ -51,7 +51,7 @@ def test_a_head_leaves_the_weights_below_it_as_the_seed_has_them(arch, head):
 @pytest.mark.parametrize(("option", "value"), [("head", "regions"), ("head", "attention"), ("cbam", True)])
 @pytest.mark.parametrize("arch", sorted(set(list_models()) - set(list_models(any_size=True))))
 def test_a_network_without_global_pooling_has_its_own_head_only(arch, option, value):
-    with pytest.raises(FerError, match=f"{arch} does not pool over a map; choose resnet50 or compact"):
+    with pytest.raises(FerError, match=f"{arch} does not pool over a map; choose resnet50, compact or mobile"):
         create_model(arch, 6, **{option: value})
 
 

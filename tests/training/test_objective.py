@@ -98,7 +98,7 @@ def test_runs_recorded_before_the_methods_came_keep_their_ids(monkeypatch, pytes
 # --- combinations that make no sense
 
 @pytest.mark.parametrize(("settings", "words"), [
-    ({"arch": "vgg16", "head": "regions"}, "head='regions' needs a network with global pooling, resnet50 or compact"),
+    ({"arch": "vgg16", "head": "regions"}, "head='regions' needs a network with global pooling, resnet50, compact or "),
     ({"arch": "simple_cnn", "cbam": True}, "cbam=True needs"), ({"arch": "vgg19", "guide": 0.1}, "guide=0.1 needs"),
     ({"head": "regions", "guide": 0.1}, "guide=0.1 reads the evidence off a dense classifier"),
     ({"head": "text", "guide": 0.1}, "head='text' has none"),

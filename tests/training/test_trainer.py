@@ -653,7 +653,7 @@ def test_progressive_training_sees_small_images_first(view, monkeypatch):
 
 @pytest.mark.parametrize("arch", sorted(set(list_models()) - set(list_models(any_size=True))))
 def test_progressive_training_is_refused_where_the_network_takes_one_size(arch):
-    with pytest.raises(FerError, match=f"progressive=True.*resnet50 or compact; {arch}"):
+    with pytest.raises(FerError, match=f"progressive=True.*resnet50, compact or mobile; {arch}"):
         TrainConfig(arch=arch, progressive=True)
 
 
