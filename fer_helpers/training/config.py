@@ -123,8 +123,8 @@ class TrainConfig:
     label_smoothing : share of the target spread over all classes, 0 to 1.
     class_weights : "none", "balanced" (inverse class frequency in train) or "effective" (inverse effective number of
         images, β = 0.999, Cui et al. 2019, arXiv:1901.05555); both average 1 over the train images.
-    augmentation : "none", "flip", "standard" or "strong", to which "+erase", "+hide", "+trivial" and "+augmix" may be
-        added, as in "flip+hide"; see `augmentation.Policy`.
+    augmentation : "none", "flip", "standard" or "strong", to which "+erase", "+hide", "+trivial", "+augmix", "+mixup" and
+        "+cutmix" may be added, as in "flip+hide"; see `augmentation.Policy`.
     precision : "fp32", "bf16" (autocast) or "auto" (see `prediction.choose_precision`).
     accumulate : parts that a batch is worked through in, to save memory; their gradients add up to that of the batch.
     ema : decay per step of a running average of the weights, which then is what is validated and kept; None keeps the
@@ -259,6 +259,7 @@ class TrainConfig:
     def _check_method(self) -> None:
         """Settings that only make sense together, or with some networks."""
         from ..models.factory import check_arch, list_models
+        from ..transforms.augmentation import policy
 
         if self.arch not in list_models(any_size=True):
             wants = {"progressive": self.progressive, "cbam": self.cbam, "guide": self.guide,
@@ -279,6 +280,9 @@ class TrainConfig:
         if (self.contrast or self.pretrain_epochs) and self.accumulate > 1:
             raise FerError(f"accumulate={self.accumulate} hides the images of a batch from each other, which "
                            "contrastive losses compare; set it to 1")
+        if policy(self.augmentation).blends and (self.two_views or self.guide):
+            raise FerError(f"augmentation={self.augmentation!r} gives an image two labels, which contrast, pretrain "
+                           "and guide cannot take; leave one of them out")
         if (self.teacher is None) != (self.distill == 0):
             raise FerError(f"teacher={self.teacher!r} with distill={self.distill}; give both or neither")
         if self.teaching != TrainConfig.teaching and self.teacher is None:

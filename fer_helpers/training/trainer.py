@@ -28,7 +28,7 @@ from ..data.regions import planes, region_bits
 from ..files import FerError, bar_options, digest
 from ..models.base import Network
 from ..models.factory import create_model
-from ..transforms.augmentation import augment, draw, policy, warp
+from ..transforms.augmentation import augment, blend, draw, policy, warp
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .cuda_graph import CudaGraph, Tensors
@@ -314,12 +314,18 @@ class Trainer:
         """Mean loss and number of correct answers of the train images ``rows``, changed by ``chance`` (B, views, …)."""
         config, labels, how = self.config, self.hard_labels[rows], policy(self.config.augmentation)
         whole = batch = torch.cat([augment(images, how, draws) for draws in chance.unbind(1)])
+        own: torch.Tensor | None = None
+        if how.blends:
+            batch, own = blend(batch, how, chance[:, 0])
+            whole = batch
         side = _side(config, len(self.history))
         if side != batch.shape[-1]:
             batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
             out = self.network(batch.contiguous(memory_format=torch.channels_last), labels)
             taught = None if self.taught is None else self.taught[rows]
+            if taught is not None and own is not None:
+                taught = _shared(taught.softmax(1), own).clamp_min(1e-12).log()
             if self.teacher is not None:
                 with torch.no_grad():  # of the images in full: it may know no other size
                     taught = self.teacher(whole[:len(rows)].contiguous(memory_format=torch.channels_last)).float()
@@ -332,8 +338,8 @@ class Trainer:
         pair_weight = None
         if config.hard_negatives:
             pair_weight = confusion_weights(self.confusion, config.hard_negatives)
-        return training_loss(config, out, labels, self.targets[rows], self.class_weight, taught, masks,
-                             pair_weight, None if self.votes is None else self.votes[rows]), right
+        return training_loss(config, out, labels, _shared(self.targets[rows], own), self.class_weight, taught, masks,
+                             pair_weight, None if self.votes is None else _shared(self.votes[rows], own)), right
 
     def _averaged(self) -> nn.Module:
         """The network that is validated and kept: the average over the steps so far, where there is one."""
@@ -390,6 +396,12 @@ def _quick(device: str) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _shared(targets: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+    """What blended images are to be taken for: probabilities (B, C) of each and its neighbour, by the share (B, 1) that
+    is its own."""
+    return targets if own is None else torch.lerp(targets.roll(1, 0), targets, own)
 
 
 def _class_weight(config: TrainConfig, train: FaceSet) -> torch.Tensor | None:

@@ -34,6 +34,8 @@ class Policy:
     hide : probability that one region of the average face (`regions.LAYOUT`) is blanked.
     mix : "trivial" (TrivialAugment) or "augmix" (AugMix, without its consistency loss), before anything else, see
         `autoaugment.mix`; "" for neither.
+    mixup, cutmix : probability that an image is blended with another of its batch (Zhang et al. 2018,
+        arXiv:1710.09412), or a square of it comes from there (Yun et al. 2019, arXiv:1905.04899), see `blend`.
     """
 
     flip: bool = False
@@ -45,6 +47,13 @@ class Policy:
     erase: float = 0.0
     hide: float = 0.0
     mix: str = ""
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def blends(self) -> bool:
+        """Whether an image may carry a part of another, and so two labels."""
+        return self.mixup + self.cutmix > 0
 
 
 POLICIES: dict[str, Policy] = {
@@ -55,7 +64,7 @@ POLICIES: dict[str, Policy] = {
 }
 #: What may be added to any of them, as in "standard+hide".
 EXTRAS: dict[str, dict[str, Any]] = {"erase": {"erase": 0.5}, "hide": {"hide": 0.5}, "trivial": {"mix": "trivial"},
-                                     "augmix": {"mix": "augmix"}}
+                                     "augmix": {"mix": "augmix"}, "mixup": {"mixup": 0.5}, "cutmix": {"cutmix": 0.5}}
 
 #: Views of an image whose logits may be averaged at test time, see `views`.
 TTA = ("none", "flip", "ten_crop")
@@ -77,13 +86,15 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return images[:, None].float().mul_(4 / 255).sub_(2)
 
 
-#: Numbers that `draw` draws for each image; a policy that mixes takes `autoaugment.MIX_DRAWS` more.
-DRAWS = 12
+#: Numbers that `draw` draws for each image; a policy that mixes takes `autoaugment.MIX_DRAWS` more, and then one that
+#: blends `BLEND_DRAWS`.
+DRAWS, BLEND_DRAWS = 12, 4
 
 
 def draw(count: int, generator: torch.Generator, how: Policy = Policy()) -> torch.Tensor:  # noqa: B008 - immutable
-    """float32 (count, `DRAWS`, or more where ``how`` mixes) in −1..1: all the chance of one batch."""
-    return torch.rand(count, DRAWS + bool(how.mix) * MIX_DRAWS, generator=generator) * 2 - 1
+    """float32 (count, `DRAWS`, or more where ``how`` mixes or blends) in −1..1: all the chance of one batch."""
+    numbers = DRAWS + bool(how.mix) * MIX_DRAWS + how.blends * BLEND_DRAWS
+    return torch.rand(count, numbers, generator=generator) * 2 - 1
 
 
 def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Tensor:
@@ -102,7 +113,7 @@ def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Ten
     """
     size, draws = images.shape[-1], draws.to(images.device)
     if how.mix:
-        images = mix(images, how.mix, draws[:, DRAWS:])
+        images = mix(images, how.mix, draws[:, DRAWS:DRAWS + MIX_DRAWS])
     batch = warp(normalise(images), how, draws)
     gain, offset, corner, area, chosen = draws[:, 5:DRAWS].split([1, 1, 2, 2, 1], dim=1)
     if how.contrast or how.brightness:
@@ -124,6 +135,34 @@ def augment(images: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Ten
         hole = masks[which] & (chosen < 2 * how.hide - 1)[..., None]
         batch = batch.masked_fill(hole[:, None], 0.0)
     return batch
+
+
+def blend(batch: torch.Tensor, how: Policy, draws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images that carry a part of their neighbour in the batch, the last one's of the first, by ``how.mixup`` and
+    ``how.cutmix``.
+
+    Parameters
+    ----------
+    batch : float (N, 1, S, S), from `augment` with the same ``how`` and ``draws``.
+    how : a policy that blends.
+    draws : (N, …), from `draw` for it.
+
+    Returns
+    -------
+    The images, and float32 (N, 1): the share of each that is its own, uniform in 0.5..1 where it was blended, 1 where
+    not. Labels are to be weighed likewise.
+    """
+    size, neighbour = batch.shape[-1], batch.roll(1, 0)
+    kind, share, *corner = ((draws[:, -BLEND_DRAWS:].to(batch.device) + 1) / 2).split(1, dim=1)
+    foreign = share / 2
+    side = foreign.sqrt() * size
+    line = torch.arange(size, device=batch.device)
+    inside = [(line >= (start * (size - side)).round()) & (line < (start * (size - side)).round() + side.round())
+              for start in corner]
+    square = (inside[0][:, :, None] & inside[1][:, None, :]).float()
+    mixed, cut = kind < how.mixup, (kind >= how.mixup) & (kind < how.mixup + how.cutmix)
+    part = (mixed * foreign)[..., None] + cut[..., None] * square
+    return torch.lerp(batch, neighbour, part[:, None]), 1 - part.mean((1, 2))[:, None]
 
 
 def warp(batch: torch.Tensor, how: Policy, draws: torch.Tensor) -> torch.Tensor:

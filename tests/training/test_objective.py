@@ -16,8 +16,9 @@ from fer_helpers.files import FerError, digest
 from fer_helpers.models.factory import create_model
 from fer_helpers.training.config import METHOD_SETTINGS, TrainConfig
 from fer_helpers.training.distributed import DistributedContext
-from fer_helpers.training.losses import confusion_weights
+from fer_helpers.training.losses import confusion_weights, distillation_loss, vote_loss
 from fer_helpers.training.objective import Objective
+from fer_helpers.training.prediction import predict_logits
 from fer_helpers.training.runs import (
     Run,
     default_store,
@@ -28,7 +29,7 @@ from fer_helpers.training.runs import (
     train_run,
 )
 from fer_helpers.training.trainer import Trainer, prepare_faces
-from fer_helpers.transforms.augmentation import augment, draw, policy, warp
+from fer_helpers.transforms.augmentation import augment, blend, draw, policy, warp
 
 TINY = TrainConfig(arch="compact", epochs=2, batch_size=8, val_fraction=0.2, augmentation="standard", precision="fp32",
                    optimizer="adam", train_limit=16)
@@ -61,7 +62,7 @@ METHODS = {
     "contrast": {"contrast": 1.0}, "hard negatives": {"contrast": 1.0, "hard_negatives": 2.0},
     "pretrain": {"pretrain": "supcon", "pretrain_epochs": 1}, "guide": {"guide": 1.0},
     "guided attention": {"head": "attention", "guide": 1.0, "progressive": True},
-    "augmix": {"augmentation": "standard+augmix"}, "votes": {"votes": 1.0},
+    "augmix": {"augmentation": "standard+augmix"}, "cutmix": {"augmentation": "standard+cutmix", "votes": 1.0}, "votes": {"votes": 1.0},
     "votes first": {"votes": 1.0, "pretrain": "simclr", "pretrain_epochs": 1},
 }
 
@@ -305,6 +306,41 @@ def test_masks_are_turned_as_the_faces_are():
     how = dataclasses.replace(policy("standard"), contrast=0.0, brightness=0.0)
     seen = (augment(masks * 255, how, draws)[:, 0] + 2) / 4
     torch.testing.assert_close(warp(masks[:, None].float(), how, draws)[:, 0], seen, atol=1e-5, rtol=0)
+
+
+# --- blended images
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_blended_image_is_to_be_taken_for_what_its_parts_are(taught, view):
+    config = replace(TINY, augmentation="none+mixup+cutmix", votes=0.5, precision="fp32",
+                     **{"teacher": "compact", "distill": 0.5, "teaching": "once"} if taught else {})
+    train, teacher = view.only("train"), create_model("compact", len(view.classes), seed=3).eval()
+    trainer = Trainer(config, train, view.only("test"), "cpu", "fp32", DistributedContext(0, 1),
+                      teacher if taught else None)
+    trainer.model.eval()
+    rows = torch.arange(len(train))
+    how = policy(config.augmentation)
+    draws = draw(len(train), torch.Generator().manual_seed(0), how)
+    found, _ = trainer._losses(rows, draws[:, None], train.images)
+    batch, own = blend(augment(train.images, how, draws), how, draws)
+    assert 0.3 < (own < 1).float().mean() <= 1
+
+    def parts(targets: torch.Tensor) -> torch.Tensor:
+        return own * targets + (1 - own) * targets.roll(1, 0)
+
+    out = trainer.objective(batch, train.labels)
+    expected = torch.nn.functional.cross_entropy(out.logits, parts(torch.eye(len(view.classes))[train.labels]))
+    if taught:
+        told = parts(predict_logits(teacher, train.images, tta="flip").softmax(1)).log()
+        expected = (expected + distillation_loss(out.logits, told)) / 2
+    expected = expected + 0.5 * vote_loss(out.votes, parts(train.vote_shares()))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("settings", [{"contrast": 1.0}, {"guide": 1.0}, {"pretrain": "simclr", "pretrain_epochs": 1}])
+def test_two_labels_are_refused_where_one_is_needed(settings):
+    with pytest.raises(FerError, match="augmentation='flip.mixup' gives an image two labels"):
+        replace(TINY, augmentation="flip+mixup", **settings)
 
 
 # --- class weights

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from fer_helpers.data.regions import layout_masks
 from fer_helpers.files import FerError
-from fer_helpers.transforms.augmentation import EXTRAS, POLICIES, TTA, Policy, draw, normalise, policy, views
+from fer_helpers.transforms.augmentation import EXTRAS, POLICIES, TTA, Policy, blend, draw, normalise, policy, views
 from fer_helpers.transforms.augmentation import augment as augment_drawn
 
 NAMES = [*POLICIES, *(f"standard+{extra}" for extra in EXTRAS)]
@@ -24,7 +24,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def augment(images: torch.Tensor, how: Policy, generator: torch.Generator) -> torch.Tensor:
-    return augment_drawn(images, how, draw(len(images), generator, how))
+    draws = draw(len(images), generator, how)
+    batch = augment_drawn(images, how, draws)
+    return blend(batch, how, draws)[0] if how.blends else batch
 
 
 def square(row: int, column: int, count: int) -> torch.Tensor:
@@ -258,6 +260,25 @@ def test_a_batch_is_augmented_on_its_device_without_the_processor(name):
     augment_drawn(images, policy(name), draws)  # what is kept on a device is brought there the first time
     with NothingFromTheProcessor():
         assert augment_drawn(images, policy(name), draws).device.type == "meta"
+
+
+@pytest.mark.parametrize("how", [Policy(mixup=0.5), Policy(cutmix=0.5), Policy(mixup=0.3, cutmix=0.5)])
+def test_a_blended_image_is_its_own_and_its_neighbour_by_the_share_that_is_told(how):
+    # Each image is even, of its own shade: a pixel tells how much of it comes from where.
+    shades = torch.arange(2000.0)
+    batch = shades[:, None, None, None].expand(-1, 1, 48, 48)
+    seen, own = blend(batch, how, draw(2000, seeded(), how))
+    torch.testing.assert_close(seen.mean((1, 2, 3)), own[:, 0] * shades + (1 - own[:, 0]) * shades.roll(1),
+                               atol=1e-3, rtol=1e-5)
+    whole = own[:, 0] == 1
+    assert torch.equal(seen[whole], batch[whole])
+    assert whole.float().mean().item() == pytest.approx(1 - how.mixup - how.cutmix, abs=0.04)
+    parts = own[~whole]
+    assert 0.45 < parts.min() < 0.55 and parts.max() > 0.98 and parts.mean().item() == pytest.approx(0.75, abs=0.02)
+    if not how.mixup:
+        of_itself = seen == batch
+        assert (of_itself | (seen == batch.roll(1, 0))).all()
+        assert torch.equal(of_itself.float().mean((1, 2, 3)), own[:, 0])
 
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("ten_crop", 10)])
