@@ -46,10 +46,10 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def one_of(names: Iterable[str]) -> str:
-    """The choices of an error as a sentence has them: "a", "a or b", "a, b or c"."""
-    *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last
+def listing(items: Iterable[str], word: str = "and") -> str:
+    """"a", "a and b", "a, b and c", or with another word; "none" of nothing."""
+    *first, last = list(items) or ["none"]
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from ..files import FerError, one_of, read_json, write_atomic, write_json
+from ..files import FerError, listing, read_json, write_atomic, write_json
 from ..metrics.calibration import Calibration, calibrate, fit_temperature, rescale
 from ..metrics.evaluation import Evaluation
 from ..models.base import Network
@@ -105,7 +105,7 @@ def publish(run: Run, folder: Path | str = WEIGHTS) -> Path:
     places = [name for name, arch in SHIPPED.items() if arch == config.arch and config.classes == 7]
     if not places:
         raise FerError(f"{run.folder}: is a {config.classes}-class {config.arch}; publish a 7-class "
-                       f"{one_of(SHIPPED.values())}")
+                       f"{listing(SHIPPED.values(), 'or')}")
     return save_network(run, Path(folder) / places[0])
 
 

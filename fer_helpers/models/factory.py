@@ -10,7 +10,7 @@ from torch import nn
 
 from ..data.emotions import class_set
 from ..data.faceset import IMAGE_SIZE
-from ..files import FerError, one_of
+from ..files import FerError, listing
 from . import architectures  # noqa: F401 - so that they register
 from .base import REGISTRY, Network, initialise
 from .heads import CBAM, HEADS, AttentionPool, RegionPool, TextClassifier, on_blank
@@ -94,7 +94,7 @@ def create_model(arch: str, num_classes: int = 6, in_chans: int = 1, batch_norm:
             initialise(model, init)
         if (cbam or head != "plain") and not model.any_size:
             raise FerError(f"head={head!r}, cbam={cbam}: {arch} does not pool over a map; choose "
-                           f"{one_of(list_models(any_size=True))}")
+                           f"{listing(list_models(any_size=True), 'or')}")
         if cbam:
             attach_cbam(model)
         attach_head(model, head, num_classes, class_names)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from ..files import listing as listing  # notebooks find it here
 from ..metrics.evaluation import Comparison
 from ..metrics.intervals import Estimate
 from ..training.methods import OUTCOMES, method_label
@@ -28,12 +29,6 @@ class Claim:
     def number(self) -> str:
         """The sentence without its bold first words, which say the verdict."""
         return self.sentence.rpartition("**")[2].strip()
-
-
-def listing(items: Iterable[str]) -> str:
-    """"a", "a and b", "a, b and c"; "none" of nothing."""
-    *first, last = list(items) or ["none"]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def over_fitting(history: pd.DataFrame, kept: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..data.emotions import class_set, class_setting
-from ..files import FerError, one_of
+from ..files import FerError, listing
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 SCHEDULES = ("constant", "step", "cosine", "onecycle", "plateau")
@@ -123,8 +123,8 @@ class TrainConfig:
     label_smoothing : share of the target spread over all classes, 0 to 1.
     class_weights : "none", "balanced" (inverse class frequency in train) or "effective" (inverse effective number of
         images, β = 0.999, Cui et al. 2019, arXiv:1901.05555); both average 1 over the train images.
-    augmentation : "none", "flip", "standard" or "strong", to which "+erase", "+hide", "+trivial", "+augmix", "+mixup" and
-        "+cutmix" may be added, as in "flip+hide"; see `augmentation.Policy`.
+    augmentation : "none", "flip", "standard" or "strong", to which "+erase", "+hide", "+trivial", "+augmix", "+mixup"
+        and "+cutmix" may be added, as in "flip+hide"; see `augmentation.Policy`.
     precision : "fp32", "bf16" (autocast) or "auto" (see `prediction.choose_precision`).
     accumulate : parts that a batch is worked through in, to save memory; their gradients add up to that of the batch.
     ema : decay per step of a running average of the weights, which then is what is validated and kept; None keeps the
@@ -266,7 +266,7 @@ class TrainConfig:
                      "head": self.head != "plain"}
             if asked := [name for name, on in wants.items() if on]:
                 raise FerError(f"{asked[0]}={getattr(self, asked[0])!r} needs a network with global pooling, "
-                               f"{one_of(list_models(any_size=True))}; {self.arch} has none")
+                               f"{listing(list_models(any_size=True), 'or')}; {self.arch} has none")
         if self.focal and self.loss == "sigmoid_cross_entropy":
             raise FerError(f"focal={self.focal} does nothing with loss='sigmoid_cross_entropy'; leave one of them out")
         if self.guide and self.head not in ("plain", "attention"):

@@ -19,6 +19,7 @@ def test_a_list_reads_as_english():
     assert narrative.listing(["a", "b"]) == "a and b"
     assert narrative.listing(["a", "b", "c"]) == "a, b and c"
     assert narrative.listing([]) == "none"
+    assert narrative.listing(["a", "b"], "or") == "a or b"
 
 
 def test_a_difference_is_named_from_the_better_side_or_not_at_all():

@@ -62,7 +62,8 @@ METHODS = {
     "contrast": {"contrast": 1.0}, "hard negatives": {"contrast": 1.0, "hard_negatives": 2.0},
     "pretrain": {"pretrain": "supcon", "pretrain_epochs": 1}, "guide": {"guide": 1.0},
     "guided attention": {"head": "attention", "guide": 1.0, "progressive": True},
-    "augmix": {"augmentation": "standard+augmix"}, "cutmix": {"augmentation": "standard+cutmix", "votes": 1.0}, "votes": {"votes": 1.0},
+    "augmix": {"augmentation": "standard+augmix"},
+    "cutmix": {"augmentation": "standard+cutmix", "votes": 1.0}, "votes": {"votes": 1.0},
     "votes first": {"votes": 1.0, "pretrain": "simclr", "pretrain_epochs": 1},
 }
 
