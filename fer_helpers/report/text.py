@@ -31,6 +31,9 @@ class Claim:
         return self.sentence.rpartition("**")[2].strip()
 
 
+_NO_RISE = 0.01  # of a validation loss: less than its epochs differ by once the rate is almost 0
+
+
 def over_fitting(history: pd.DataFrame, kept: int) -> str:
     """The gap between train and validation in the epoch whose weights are kept, and whether the run went on past that
     of the lowest validation loss."""
@@ -42,8 +45,12 @@ def over_fitting(history: pd.DataFrame, kept: int) -> str:
     if best.name == last.name:
         return text + ("The last epoch was the best one: the run was still learning when it ended, so part of its "
                        "errors are those of an unfinished training.")
-    return text + (f"After epoch {best.name} the validation loss rose by {last['val_loss'] - best['val_loss']:.3f}: "
-                   "more epochs of this recipe over-fit.")
+    rise = last["val_loss"] - best["val_loss"]
+    if rise < _NO_RISE:
+        return text + (f"After epoch {best.name} the validation loss stayed within {_NO_RISE} of its lowest: it ended "
+                       "in time.")
+    return text + (f"After epoch {best.name} the validation loss rose by {rise:.3f}: more epochs of this recipe "
+                   "over-fit.")
 
 
 def difference(first: str, second: str, result: Comparison) -> str:

@@ -156,7 +156,7 @@ class TrainConfig:
     temperature : of the contrastive losses.
     guide : weight of a loss that spreads the evidence over the regions of the face, see `losses.spread_loss`.
     teacher : an architecture, trained first as `runs.teacher_config` says; the name of a finished run in the same
-        store; or None for no teacher.
+        store, or of several with "+" between, whose logits are averaged; or None for no teacher.
     distill : the weight that the teacher's answers have against the labels, see `losses.distillation_loss`.
     teaching : when the teacher answers: "each_step", on the very images that the student is shown, as they were changed
         (Beyer et al. 2022, arXiv:2106.05237), or "once", before the training, on each image and its mirror image, which
@@ -287,8 +287,8 @@ class TrainConfig:
             raise FerError(f"teacher={self.teacher!r} with distill={self.distill}; give both or neither")
         if self.teaching != TrainConfig.teaching and self.teacher is None:
             raise FerError(f"teaching={self.teaching!r} needs a teacher; name one, or leave it out")
-        if self.teacher is not None and not re.fullmatch(r"\w+(-\w+){4,}", self.teacher):  # the name of a run
-            check_arch(self.teacher)
+        if self.teacher is not None and not re.fullmatch(r"\w+(-\w+){4,}(\+\w+(-\w+){4,})*", self.teacher):
+            check_arch(self.teacher)  # not names of runs
 
     @property
     def class_names(self) -> tuple[str, ...]:

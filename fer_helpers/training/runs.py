@@ -267,20 +267,36 @@ def _train(folder: Path, config: TrainConfig, faces: FaceSet, view: FaceSet, dev
     context.wait()
 
 
-def _teacher(config: TrainConfig, faces: FaceSet, store: Path | str | None, device: str, progress: bool) -> Network:
-    """The network that ``config`` learns from: a finished run's, or one that is trained now."""
+class _Ensemble(nn.Module):
+    """The mean logits of several networks."""
+
+    def __init__(self, models: list[Network]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([model(images) for model in self.models]).mean(0)
+
+
+def _teacher(config: TrainConfig, faces: FaceSet, store: Path | str | None, device: str, progress: bool) -> nn.Module:
+    """What ``config`` learns from: finished runs, or a network that is trained now."""
     if config.teacher in list_models():
         return train_run(teacher_config(config), faces, store, device, progress).model()
-    run = Run(Path(store or default_store()) / str(config.teacher))
+    return _Ensemble([_taught(name, config, faces, store) for name in str(config.teacher).split("+")])
+
+
+def _taught(name: str, config: TrainConfig, faces: FaceSet, store: Path | str | None) -> Network:
+    """The network of the finished run of that name, if it left the same validation images out as ``config`` does."""
+    run = Run(Path(store or default_store()) / name)
     if not run.finished:
-        raise FerError(f"teacher={config.teacher!r}: {run.folder} is no finished run; name an architecture, or a run "
-                       "of this store")
+        raise FerError(f"teacher={name!r}: {run.folder} is no finished run; name an architecture, or a run of this "
+                       "store")
     held_out = ("classes", "train_set", "val_fraction", "validation", "seed")
-    if other := [name for name in held_out if getattr(run.config, name) != getattr(config, name)]:
-        raise FerError(f"teacher={config.teacher!r} has {other[0]}={getattr(run.config, other[0])!r}, not "
+    if other := [key for key in held_out if getattr(run.config, key) != getattr(config, key)]:
+        raise FerError(f"teacher={name!r} has {other[0]}={getattr(run.config, other[0])!r}, not "
                        f"{getattr(config, other[0])!r}: it may have learned the validation images; set both alike")
     if run.environment.get("data_fingerprint") != faces.fingerprint:
-        raise FerError(f"teacher={config.teacher!r} learned from {run.environment.get('data')}, other data than "
+        raise FerError(f"teacher={name!r} learned from {run.environment.get('data')}, other data than "
                        f"{faces.source}; train it on this data")
     return run.model()
 

@@ -187,6 +187,7 @@ def test_a_sentence_starts_with_a_capital_unless_its_first_word_has_its_own():
 
 @pytest.mark.parametrize(("losses", "kept", "words"), [
     ([1.0, 0.8, 0.7], 3, "The last epoch was the best one"),
+    ([1.0, 0.7, 0.705], 3, "After epoch 2 the validation loss stayed within 0.01 of its lowest"),
     ([1.0, 0.7, 0.8], 2, "After epoch 2 the validation loss rose by 0.100"),
     ([1.0, 0.7, 0.8], 3, "After epoch 2 the validation loss rose by 0.100")])  # a recipe may keep the last all the same
 def test_over_fitting_is_told_by_the_lowest_validation_loss_whatever_is_kept(losses, kept, words):

@@ -206,12 +206,29 @@ def test_a_teacher_asked_once_answers_for_each_image_and_its_mirror_image(view):
         torch.testing.assert_close(once.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
+class Mean(torch.nn.Module):
+    """The mean logits of two networks."""
+
+    def __init__(self, first: torch.nn.Module, second: torch.nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (self.first(images) + self.second(images)) / 2
+
+
 def test_a_finished_run_teaches_one_that_leaves_the_same_images_out(faces, tmp_path):
     plain = replace(TINY, arch="simple_cnn", epochs=1)
     teacher = train_run(plain, faces, tmp_path, progress=False)
     config = replace(plain, teacher=teacher.name, distill=1.0, keep="last")
     given = fit_quietly(config, prepare_faces(config, faces), teacher=teacher.model())
-    assert weights_equal(given, SimpleNamespace(model=train_run(config, faces, tmp_path, progress=False).model()))
+    taught = train_run(config, faces, tmp_path, progress=False)
+    assert weights_equal(given, SimpleNamespace(model=taught.model()))
+    both = replace(config, teacher=f"{teacher.name}+{taught.name}")
+    given = fit_quietly(both, prepare_faces(both, faces), teacher=Mean(teacher.model(), taught.model()))
+    found = train_run(both, faces, tmp_path, progress=False).model()
+    assert weights_equal(given, SimpleNamespace(model=found))
+    assert not weights_equal(given, SimpleNamespace(model=taught.model()))
     for other, words in ((replace(config, seed=1), "has seed=0, not 1: it may have learned the validation images"),
                          (replace(config, classes=3), "has classes=6, not 3"),
                          (replace(config, teacher=f"{teacher.name}0"), "is no finished run; name an architecture, or")):
