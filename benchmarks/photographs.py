@@ -1,7 +1,7 @@
 """Where the time of `fer predict` goes: a photograph of twelve megapixels from its file to the answers, stage by stage;
 then the command itself on a folder of them, and on a film of 720p.
 
-    python benchmarks/photographs.py [--pictures 200] [--faces 4] [--seconds 20]
+    python benchmarks/photographs.py [--networks small,best] [--jobs 1,2] [--pictures 200] [--faces 4] [--seconds 20]
 
 Pictures and film show the portrait that scikit-image brings on its coffee cup, enlarged. Milliseconds are medians.
 """
@@ -56,10 +56,10 @@ def film(path: Path, seconds: float, random: np.random.Generator) -> None:
         written.mux(stream.encode())
 
 
-def stages(files: list[Path]) -> pd.DataFrame:
+def stages(files: list[Path], name: str) -> pd.DataFrame:
     """Milliseconds of each stage, a row a picture."""
-    network, rows = load_network(), []
-    for file in tqdm(files, "stages"):
+    network, rows = load_network(name), []
+    for file in tqdm(files, name):
         times = [time.perf_counter()]
         photograph = read_photograph(file)
         times.append(time.perf_counter())
@@ -88,6 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--faces", type=int, default=4, help="faces a picture")
+    parser.add_argument("--networks", default="small,best")
+    parser.add_argument("--jobs", default="1,2", help="processes of the command")
     parser.add_argument("--seconds", type=float, default=20, help="length of the film")
     options = parser.parse_args()
     random = np.random.default_rng(0)
@@ -98,13 +100,13 @@ def main() -> None:
         for file in tqdm(files, "writing"):
             picture(4000, 3000, options.faces, random).save(file, quality=90)
         film(Path(folder) / "film.mp4", options.seconds, random)
-        stages(files[:1])  # what is loaded once is not timed
-        table = stages(files[:STAGED])
-        print(table.median().to_string(float_format="{:.1f}".format))
-        for jobs in ("1", "2"):
-            seconds, found = command(place, "--jobs", jobs)
-            print(f"{len(files)} photographs, --jobs {jobs}: {len(files) / seconds:.2f} a second, {found} of "
-                  f"{options.faces * len(files)} faces")
+        for name in options.networks.split(","):
+            stages(files[:1], name)  # what is loaded once is not timed
+            print(f"{name}, ms", stages(files[:STAGED], name).median().round(1).to_dict(), flush=True)
+            for jobs in options.jobs.split(","):
+                seconds, found = command(place, "--network", name, "--jobs", jobs)
+                print(f"{name}, {len(files)} photographs, --jobs {jobs}: {len(files) / seconds:.2f} a second, {found} "
+                      f"of {options.faces * len(files)} faces", flush=True)
         seconds, found = command(Path(folder) / "film.mp4", "--every", "0.2")
         print(f"film, five looks a second: {5 * options.seconds / seconds:.1f} looks and {found / seconds:.1f} faces a "
               "second")

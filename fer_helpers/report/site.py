@@ -367,7 +367,7 @@ def _comparisons() -> dict[str, str]:
     tables = {}
     if len(best := recorded_runs()):
         tables["The networks that ship with the package (model cards of the [accurate](model_card_best.md) and of the "
-               "[fast](model_card_small.md) one)."] = markdown_table(best)
+               "[fast](model_card_small.md) one), and those that taught them."] = markdown_table(best)
     return tables
 
 

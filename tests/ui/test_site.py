@@ -73,7 +73,7 @@ def test_dark_and_light_follow_the_system_and_the_button(visit):
     assert ground(page) > 700
 
 
-@pytest.mark.parametrize("name", ["index", "03_architectures", "runs", "api/experiments.sweeps", "model_card"])
+@pytest.mark.parametrize("name", ["index", "03_architectures", "runs", "api/experiments.sweeps", "model_card_best"])
 def test_a_phone_needs_no_scrolling_to_the_side(visit, name):
     page = visit(f"{name}.html", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
