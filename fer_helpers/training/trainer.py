@@ -313,11 +313,9 @@ class Trainer:
                 regions: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean loss and number of correct answers of the train images ``rows``, changed by ``chance`` (B, views, …)."""
         config, labels, how = self.config, self.hard_labels[rows], policy(self.config.augmentation)
-        whole = batch = torch.cat([augment(images, how, draws) for draws in chance.unbind(1)])
-        own: torch.Tensor | None = None
-        if how.blends:
-            batch, own = blend(batch, how, chance[:, 0])
-            whole = batch
+        whole = torch.cat([augment(images, how, draws) for draws in chance.unbind(1)])
+        whole, own = blend(whole, how, chance[:, 0]) if how.blends else (whole, None)
+        batch = whole
         side = _side(config, len(self.history))
         if side != batch.shape[-1]:
             batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True)

@@ -157,8 +157,8 @@ def blend(batch: torch.Tensor, how: Policy, draws: torch.Tensor) -> tuple[torch.
     foreign = share / 2
     side = foreign.sqrt() * size
     line = torch.arange(size, device=batch.device)
-    inside = [(line >= (start * (size - side)).round()) & (line < (start * (size - side)).round() + side.round())
-              for start in corner]
+    starts = [(place * (size - side)).round() for place in corner]
+    inside = [(line >= start) & (line < start + side.round()) for start in starts]
     square = (inside[0][:, :, None] & inside[1][:, None, :]).float()
     mixed, cut = kind < how.mixup, (kind >= how.mixup) & (kind < how.mixup + how.cutmix)
     part = (mixed * foreign)[..., None] + cut[..., None] * square
